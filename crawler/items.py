@@ -1,0 +1,155 @@
+"""The raw layout: what a crawl leaves on disk, and the only module of the crawler that others read.
+
+``<raw>/<source>/records/<source_id>.json`` holds one CrawlRecord, written when the audio beside it
+(``<raw>/<source>/audio/``) is whole. Standard library only, so that curation needs no Scrapy to read a crawl.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+LICENSES = (
+    "cc0-1.0",
+    "public-domain",
+    "cc-by-3.0",
+    "cc-by-4.0",
+    "cc-by-sa-3.0",
+    "cc-by-nc-3.0",
+    "cc-by-nc-4.0",
+    "cc-sampling-plus-1.0",
+    "remarc",
+    "personal-use",
+    "unknown",
+)
+"""Closed list: a licence that a page prints is mapped onto one of these, and kept as printed beside it."""
+
+CRAWL_REPORT = "crawl_report.json"
+
+_SOURCE = re.compile(r"[a-z0-9_]+")
+_SOURCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class RecordError(ValueError):
+    """A record that breaks the raw layout; the message names the field."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CrawlRecord:
+    """One clip as the site gives it: text decoded and unescaped, ends stripped; a missing text is "", never None."""
+
+    source: str
+    """The site: ``[a-z0-9_]+``."""
+    source_id: str
+    """As in the site's address (BigSoundBank's with four digits at least); safe as a file name."""
+    page_url: str
+    audio_url: str
+    """Where the audio was asked for, before redirects."""
+    audio_file: str
+    """Relative to ``<raw>/<source>``, "/" only: ``audio/<source_id>.<ext>``, extension from the content."""
+    title: str
+    description: str
+    tags: tuple[str, ...]
+    author: str
+    license: str
+    """One of LICENSES."""
+    license_raw: str
+    """As the page says it."""
+    license_url: str
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What the page also tells; ``extra["selectors"]`` says which selector gave each field."""
+    sha256: str
+    """Of the audio file, as served."""
+    bytes: int
+    content_type: str
+    retrieved_at: str
+    """UTC, ISO 8601, to the second."""
+
+    def __post_init__(self) -> None:
+        for field in _TEXT_FIELDS:
+            if not isinstance(getattr(self, field), str):
+                raise RecordError(f"{field} must be a string, got {getattr(self, field)!r}")
+        if not _SOURCE.fullmatch(self.source):
+            raise RecordError(f"source {self.source!r} must match {_SOURCE.pattern}")
+        if not _SOURCE_ID.fullmatch(self.source_id):
+            raise RecordError(f"source_id {self.source_id!r} must match {_SOURCE_ID.pattern}")
+        if not (isinstance(self.tags, tuple) and all(isinstance(tag, str) for tag in self.tags)):
+            raise RecordError(f"tags must be strings, got {self.tags!r}")
+        if self.license not in LICENSES:
+            raise RecordError(f"license {self.license!r} is not one of {', '.join(LICENSES)}")
+        if not isinstance(self.bytes, int) or isinstance(self.bytes, bool) or self.bytes < 0:
+            raise RecordError(f"bytes must be a whole number, 0 or more, got {self.bytes!r}")
+        if not isinstance(self.extra, dict):
+            raise RecordError(f"extra must be an object, got {self.extra!r}")
+        if not re.fullmatch(r"audio/[^/\\]+", self.audio_file) or ".." in self.audio_file:
+            raise RecordError(f"audio_file {self.audio_file!r} must be a file in audio/")
+
+    def to_json(self) -> str:
+        """Return the record as the text of its file: sorted keys, UTF-8 kept, a line end at the end."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> CrawlRecord:
+        """Return the record that a file holds.
+
+        Raises:
+            RecordError: If the text is not JSON, or a field is missing, unknown or of the wrong type.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise RecordError(f"not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise RecordError(f"must be a JSON object, got {type(values).__name__}")
+        names = {field.name for field in dataclasses.fields(cls)}
+        if missing := sorted(names - values.keys()):
+            raise RecordError(f"missing: {', '.join(missing)}")
+        if unknown := sorted(values.keys() - names):
+            raise RecordError(f"unknown: {', '.join(unknown)}")
+        if not isinstance(values["tags"], list):
+            raise RecordError(f"tags must be a list, got {values['tags']!r}")
+        return cls(**(values | {"tags": tuple(values["tags"])}))
+
+
+_TEXT_FIELDS = tuple(name for name, kind in typing.get_type_hints(CrawlRecord).items() if kind is str)
+
+
+def record_file(raw: Path, source: str, source_id: str) -> Path:
+    """Return where the record of one clip lies under the raw folder."""
+    return raw / source / "records" / f"{source_id}.json"
+
+
+@contextmanager
+def open_whole(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a file that appears under its name only when it is whole.
+
+    Bytes go to ``<name>.part`` beside it, are flushed to the disk, and the name is taken at the end of the block;
+    if the block raises, or the process is killed, what stood under the name before still stands there.
+
+    Args:
+        path: The file. Its folder is made if it is missing.
+        mode: "wb" or "w" (UTF-8, line ends as written).
+
+    Raises:
+        OSError: As the file system says; the partial file is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    try:
+        with part.open(mode, **text) as file:  # type: ignore[call-overload]
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
