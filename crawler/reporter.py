@@ -1,0 +1,155 @@
+"""Scrapy extension that fills the crawl report, shows progress on stderr and writes crawl_report.json.
+
+The report is written whole when a crawl opens (finish_reason "running", so that a killed crawl does not stand behind
+the report of an earlier one) and when it closes.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from scrapy import signals
+from scrapy.exceptions import CloseSpider
+
+from crawler.items import CRAWL_REPORT, open_whole
+from crawler.report import CrawlReport, FailedClip, FailureReason
+
+if TYPE_CHECKING:
+    from scrapy.crawler import Crawler
+    from scrapy.http import Response
+    from twisted.python.failure import Failure
+
+    from crawler.pages.fields import PageFields
+    from crawler.spiders.base import SiteSpider
+
+
+class Reporter:
+    """Scrapy extension: owns the report of a crawl, shows its progress, writes it."""
+
+    def __init__(self, crawler: Crawler) -> None:
+        self.crawler = crawler
+        self.raw = Path(crawler.settings["RAW_DIR"])
+        self.every_s = crawler.settings.getfloat("PROGRESS_SECONDS")
+        self.report = CrawlReport("", "")
+        self.last_line = time.monotonic()
+        self.last_failure = ""
+        self.open_listings = 0
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        reporter = cls(crawler)
+        for signal in ("spider_opened", "spider_closed", "spider_error", "item_error"):
+            crawler.signals.connect(getattr(reporter, signal), signal=getattr(signals, signal))
+        return reporter
+
+    @property
+    def path(self) -> Path:
+        """Where the report lies."""
+        return self.raw / self.report.source / CRAWL_REPORT
+
+    def listing_asked(self) -> None:
+        """Note that a listing page is on its way."""
+        self.open_listings += 1
+
+    def listing_answered(self, *, is_page: bool) -> None:
+        """Note that a listing page came, or that it did not."""
+        self.open_listings -= 1
+        self.report.listing_pages += is_page
+        self.progress()
+
+    def listed(self, source_id: str, *, already: bool) -> None:
+        """Note a clip that the site lists; ``already``: an earlier run stored it whole."""
+        self.report.known.add(source_id)
+        if already:
+            self.report.already.add(source_id)
+            self.report.stored.add(source_id)
+
+    def parsed(self, fields: PageFields) -> None:
+        """Note which selectors hit on a page."""
+        for name, selector in fields.selectors.items():
+            self.report.selectors[name][selector] += 1
+
+    def stored(self, source_id: str, *, audio_selector: str) -> None:
+        """Note a clip whose record is on disk."""
+        self.report.selectors["audio"][audio_selector] += 1
+        self.report.failures.pop(source_id, None)
+        self.report.stored.add(source_id)
+        self.progress()
+
+    def failed(self, source_id: str, url: str, reason: FailureReason, detail: str) -> None:
+        """Note a clip that was asked for and not got."""
+        if source_id in self.report.stored:
+            return
+        self.report.failures[source_id] = FailedClip(source_id, url, reason, detail)
+        self.last_failure = f"last failure {source_id} {reason}"
+        self.progress()
+
+    def progress(self) -> None:
+        """Write a line to stderr when the last one is some seconds old."""
+        now = time.monotonic()
+        if now - self.last_line < self.every_s:
+            return
+        self.last_line = now
+        report = self.report
+        fresh = report.asked - len(report.already)
+        rate = fresh / (now - report.started)
+        known = f"{len(report.known)} clips" + (" listed so far" if self.open_listings else "")
+        parts = [f"{report.source}: {report.asked} of {known}", f"{len(report.failures)} failed", f"{rate:.1f} clips/s"]
+        if rate and not self.open_listings:
+            left_s = round((len(report.known) - report.asked) / rate)
+            parts.append(f"{left_s // 60}:{left_s % 60:02} left")
+        print(", ".join([*parts, self.last_failure] if self.last_failure else parts), file=sys.stderr, flush=True)
+
+    # Signals.
+
+    def spider_opened(self, spider: SiteSpider) -> None:
+        self.report = CrawlReport(spider.name, spider.site.asked)
+        if not (spider.site.base_url or self.crawler.settings["CONTACT"]):
+            print(f"{spider.name}: name yourself to the site: -s CONTACT=mailto:you@example.org", file=sys.stderr)
+        if spider.dry_run:
+            return
+        try:
+            self._write()
+        except OSError as error:
+            self.report.error = f"cannot write to {self.path.parent}: {error.strerror or error}"
+            raise CloseSpider("io_error") from error
+
+    def spider_error(self, failure: Failure, response: Response) -> None:
+        request = getattr(response, "request", None)
+        if request is not None and (source_id := request.cb_kwargs.get("source_id")):
+            self._bug(source_id, request.url, failure)
+
+    def item_error(self, item: PageFields, failure: Failure) -> None:
+        self._bug(item.source_id, item.page_url, failure)
+
+    def _bug(self, source_id: str, url: str, failure: Failure) -> None:
+        self.failed(source_id, url, FailureReason.CRAWLER_ERROR, f"{type(failure.value).__name__}: {failure.value}")
+
+    def spider_closed(self, spider: SiteSpider, reason: str) -> None:
+        report, stats = self.report, self.crawler.stats.get_stats()
+        prefix = "downloader/response_status_count/"
+        report.requests = {key.removeprefix(prefix): value for key, value in sorted(stats.items()) if prefix in key}
+        if lost := stats.get("downloader/exception_count"):
+            report.requests["no answer"] = lost
+        report.bytes = stats.get("downloader/response_bytes", 0)
+        report.seconds = time.monotonic() - report.started
+        report.finish_reason = reason
+        if report.error and reason == "finished":
+            report.finish_reason = "listing_incomplete" if report.known else "unreachable"
+        report.delay_s = self.crawler.settings.getfloat("DOWNLOAD_DELAY")
+        if spider.dry_run:
+            if self.crawler.settings.getbool("PRINT_PLAN"):
+                print(report.plan(), flush=True)
+            return
+        try:
+            self._write()
+        except OSError as error:
+            report.error = report.error or f"cannot write {self.path}: {error.strerror or error}"
+        print(report.table(), file=sys.stderr, flush=True)
+
+    def _write(self) -> None:
+        with open_whole(self.path, "w") as file:
+            file.write(self.report.to_json())

@@ -1,0 +1,78 @@
+"""Where a site stands: its public addresses, and the host that is really asked.
+
+Spiders, pages and records know the public address alone (``https://soundbible.com/2083-...html``), so the same
+catalogue gives the same records wherever a mirror of it stands. StayOnSite alone knows ``base_url``: it sends every
+request there, and lets none leave the site, whatever a page or a redirect says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from scrapy import Request
+from scrapy.exceptions import IgnoreRequest
+
+if TYPE_CHECKING:
+    from scrapy.crawler import Crawler
+
+
+class LeftSite(IgnoreRequest):
+    """A link or a redirect that leads to another host; it is not followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One site, and where it is asked."""
+
+    home: str
+    """Public address, without a slash at the end: ``https://soundbible.com``."""
+    hosts: tuple[str, ...]
+    """Every host name that the site's own links use."""
+    base_url: str = ""
+    """Another host that serves the same pages, scheme and host alone; "" asks the site itself."""
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        if self.base_url and not (parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/")):
+            raise ValueError(f"base_url must be like http://127.0.0.1:8000, got {self.base_url!r}")
+
+    @property
+    def asked(self) -> str:
+        """Scheme and host that requests go to."""
+        return self.base_url.rstrip("/") or self.home
+
+    def canonical(self, url: str) -> str:
+        """Return the public form of an address of the site or of its mirror; a foreign address as it is."""
+        parts = urlsplit(url)
+        if parts.hostname in self.hosts or parts.netloc == urlsplit(self.asked).netloc:
+            home = urlsplit(self.home)
+            return parts._replace(scheme=home.scheme, netloc=home.netloc).geturl()
+        return url
+
+    def target(self, url: str) -> str | None:
+        """Return the address that a request goes to, None if it leads away from the site."""
+        parts, asked = urlsplit(url), urlsplit(self.asked)
+        if parts.netloc == asked.netloc or (not self.base_url and parts.netloc in self.hosts):
+            return url
+        if parts.hostname in self.hosts:
+            return parts._replace(scheme=asked.scheme, netloc=asked.netloc).geturl()
+        return None
+
+
+class StayOnSite:
+    """Downloader middleware: sends each request to where the site is asked; a foreign host is an IgnoreRequest."""
+
+    def __init__(self, crawler: Crawler) -> None:
+        self.crawler = crawler
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        return cls(crawler)
+
+    def process_request(self, request: Request) -> Request | None:
+        target = self.crawler.spider.site.target(request.url)  # type: ignore[union-attr]
+        if target is None:
+            raise LeftSite(f"leads away from the site, to {request.url}")
+        return None if target == request.url else request.replace(url=target)

@@ -1,0 +1,58 @@
+"""soundbible.com: follow the listing, newest sounds first, until a page brings none that is new."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from scrapy import Request
+from scrapy.http import Response, TextResponse
+from scrapy.spidermiddlewares.httperror import HttpError
+from twisted.python.failure import Failure
+
+from crawler.pages import soundbible as pages
+from crawler.pages.fields import PageFields
+from crawler.spiders.base import SiteSpider
+
+LISTING_CAP = 400
+"""Pages of nine sounds; the site has had 235 or 236 of them for years."""
+
+
+class SoundBibleSpider(SiteSpider):
+    """About 2,100 sounds, each with its own licence."""
+
+    name = "soundbible"
+    home = pages.HOME
+    hosts = ("soundbible.com", "www.soundbible.com")
+
+    async def start(self) -> AsyncIterator[Any]:
+        """Ask for the first listing page."""
+        yield self._listing_page(1)
+
+    def parse_detail(self, html: str, url: str) -> PageFields:
+        return pages.parse_detail(html, url)
+
+    def listing_page(self, response: Response, number: int) -> Iterator[Request]:
+        """Yield the clips of a listing page, then the next page if this one brought anything new."""
+        self.reporter.listing_answered(is_page=True)
+        html = response.text if isinstance(response, TextResponse) else ""
+        links = pages.listing_links(html, self.site.canonical(response.url))
+        is_new = any(source_id not in self.reporter.report.known for source_id in links)
+        yield from self.clips(links)
+        last = pages.last_listing_page(html)
+        if is_new and not self.has_enough and number < LISTING_CAP:
+            yield self._listing_page(number + 1)
+        elif not links and number < last:
+            self.stop_listing(f"{response.url} lists no clip, though page {last} is linked")
+
+    def listing_page_failed(self, failure: Failure) -> None:
+        """End the listing: past its end the site may answer 404, which is no failure unless it is the first page."""
+        error = failure.value
+        number = failure.request.cb_kwargs["number"]  # type: ignore[attr-defined]
+        if number > 1 and isinstance(error, HttpError) and error.response.status in (404, 410):
+            self.reporter.listing_answered(is_page=False)
+            return
+        self.listing_failed(failure)
+
+    def _listing_page(self, number: int) -> Request:
+        return self.listing(pages.listing_url(number), self.listing_page, self.listing_page_failed, number=number)

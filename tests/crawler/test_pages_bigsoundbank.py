@@ -1,0 +1,123 @@
+"""Hand-written pages in the structure that notes and scripts tell of; no archived page of the site was found."""
+
+from __future__ import annotations
+
+import pytest
+
+from crawler.licenses import license_of
+from crawler.pages.bigsoundbank import HOME, category_links, id_of, page_links, parse_detail, sitemap_links
+from crawler.pages.fields import PageError
+
+URL = f"{HOME}/license-plate-s2715.html"
+
+PAGE = """<!DOCTYPE html><html><head><title>License plate — Free sound | BigSoundBank</title>
+<meta name="description" content="Meta text."><meta property="og:title" content="License plate | BigSoundBank">
+<script type="application/ld+json">{"@type": "BreadcrumbList", "itemListElement": [{"position": 1,}]}</script>
+<script type="application/ld+json">[{"@type": "WebSite", "name": "BigSoundBank"}, {"@type": ["AudioObject"],
+ "name": "License plate — Free sound", "description": "A plate\\u00a0falls &amp; rings.<br>Twice.",
+ "keywords": "plate, metal , ,fall", "duration": "PT1M20.5S", "author": {"@type": "Person", "name": "Ada"},
+ "contentUrl": "https://www.bigsoundbank.com\\/UPLOAD\\/mp3\\/2715.mp3",
+ "encoding": [{"contentUrl": "/UPLOAD/ogg/2715.ogg"}, {"contentUrl": "/UPLOAD/ogg/0001.ogg"}]}]</script></head>
+<body><h1>License plate</h1><audio><source src="/UPLOAD/mp3/2715.mp3"><source src="/UPLOAD/flac/2715.flac"></audio>
+<a href="/UPLOAD/wav/2715.wav">WAV</a> <a href="/UPLOAD/bwf-en/2715.wav">BWF</a> <a href="/UPLOAD/aiff/2715.aiff">A</a>
+<div style='text-align: justify;'>A plate falls. Length: 01:20.</div>
+<p>Sound number: <b>2,715</b><br>Author: <a href="/x">Bob &amp; <i>Co</i></a><br>
+License <a href="/licenses.html"><b>CC0</b></a> <span>(public <em>domain</em>)</span>: <i>Free and</i> royalty-free</p>
+<form action="/download.php" method="post"><input name="id" value="2715"></form>
+<h2>Others</h2><div class='resultat_0'><h2><a href='/other-s0001.html'>Other</a></h2>
+<div style='text-align:justify;'>Other text</div><audio src="/UPLOAD/flac/0001.flac"></audio></div></body></html>"""
+
+
+def test_a_page_gives_every_field_and_nothing_of_other_sounds() -> None:
+    fields = parse_detail(PAGE, URL)
+    assert (fields.source_id, fields.title) == ("2715", "License plate")
+    assert fields.description == "A plate\u00a0falls & rings.\nTwice."
+    assert fields.tags == ("plate", "metal", "fall")
+    assert fields.author == "Ada"
+    assert fields.license_raw == "CC0 (public domain)"
+    assert license_of(fields.license_raw) == "cc0-1.0"
+    assert fields.license_url == f"{HOME}/licenses.html"
+    assert fields.extra == {"duration_s": 80.5}
+    assert [link.url.removeprefix(HOME) for link in fields.audio] == [
+        "/UPLOAD/flac/2715.flac",
+        "/UPLOAD/bwf-en/2715.wav",
+        "/UPLOAD/wav/2715.wav",
+        "/UPLOAD/aiff/2715.aiff",
+        "/UPLOAD/ogg/2715.ogg",
+        "https://www.bigsoundbank.com/UPLOAD/mp3/2715.mp3",
+    ]
+    assert fields.selectors["title"] == fields.selectors["description"] == fields.selectors["tags"] == "json-ld"
+
+
+def test_without_json_ld_the_visible_page_is_read() -> None:
+    fields = parse_detail(PAGE.replace("AudioObject", "Thing"), URL)
+    assert (fields.title, fields.description, fields.author) == ("License plate", "A plate falls.", "Bob & Co")
+    assert fields.extra == {"duration_s": 80.0}
+    assert fields.tags == ()
+    assert fields.selectors == {
+        "title": "h1",
+        "description": "div[text-align:justify]",
+        "license": "text",
+        "tags": "none",
+        "author": "text",
+    }
+
+
+def test_an_empty_description_does_not_fall_through_to_another_sounds_text() -> None:
+    html = PAGE.replace("AudioObject", "Thing").replace("A plate falls. Length", "Length").replace("Meta text.", "")
+    fields = parse_detail(html, URL)
+    assert (fields.description, fields.selectors["description"]) == ("", "none")
+
+
+def test_without_a_published_address_the_static_folders_are_guessed() -> None:
+    fields = parse_detail("<h1>Old</h1>", f"{HOME}/detail-0012-old.html")
+    assert [link.url.removeprefix(HOME) for link in fields.audio] == [
+        "/UPLOAD/flac/0012.flac",
+        "/UPLOAD/bwf-en/0012.wav",
+        "/UPLOAD/mp3/0012.mp3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("html", "url", "message"),
+    [
+        (PAGE, f"{HOME}/", "the address names no sound"),
+        (PAGE, f"{HOME}/license-plate-s2716.html", "the page shows sound number 2,715, its address 2716"),
+        ("<html><title>Busy</title></html>", URL, "no title, no description and no audio"),
+    ],
+)
+def test_what_is_not_the_page_of_that_sound_is_refused(html: str, url: str, message: str) -> None:
+    with pytest.raises(PageError, match=message):
+        parse_detail(html, url)
+
+
+@pytest.mark.parametrize(
+    ("address", "source_id"),
+    [
+        ("https://www.bigsoundbank.com/sound-0595-rain.html", "0595"),
+        ("https://bigsoundbank.com/detail-0100-thunder.html", "0100"),
+        ("https://bigsoundbank.com/detail-0816-.html", "0816"),
+        ("https://lasonotheque.org/detail-0267-vagues.html", "0267"),
+        ("https://bigsoundbank.com/thunder-s0100.html", "0100"),
+        ("https://bigsoundbank.com/sound-1000-hz-s3598.html", "3598"),
+        ("https://bigsoundbank.com/s0100.html", None),
+        ("https://bigsoundbank.com/categories.html", None),
+        ("https://bigsoundbank.com/UPLOAD/wav/0100.wav", None),
+    ],
+)
+def test_id_of_reads_all_four_generations_of_addresses(address: str, source_id: str | None) -> None:
+    assert id_of(address) == source_id
+
+
+def test_sitemap_links_keep_the_sounds_in_order_each_once() -> None:
+    xml = f"""<urlset><url><loc>{HOME}/</loc></url><url><loc> {HOME}/b-s0002.html
+    </loc></url><url><loc>{HOME}/a&amp;b-s0001.html</loc></url><url><loc>{HOME}/detail-0002-b.html</loc></url></urlset>"""
+    assert sitemap_links(xml) == {"0002": f"{HOME}/b-s0002.html", "0001": f"{HOME}/a&b-s0001.html"}
+    assert sitemap_links("<html>not found</html>") == {}
+
+
+def test_page_and_category_links() -> None:
+    html = """<a href='/b-s0002.html'>b</a><a href='/search?q=rain&CatID=RAIN'>rain</a><a href='categories-2.html'>c</a>
+    <a href='/search?q=rain&CatID=RAIN'>again</a><a href='/licenses.html'>l</a><a href='/download.php'>no</a>"""
+    assert page_links(html, f"{HOME}/") == {"0002": f"{HOME}/b-s0002.html"}
+    assert category_links(html, f"{HOME}/") == [f"{HOME}/search?q=rain&CatID=RAIN", f"{HOME}/categories-2.html"]

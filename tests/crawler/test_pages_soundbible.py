@@ -1,0 +1,165 @@
+"""Hand-written pages with the site's structure; the archived ones are in test_pages_archived.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from crawler.pages.fields import PageError
+from crawler.pages.soundbible import HOME, id_of, last_listing_page, listing_links, parse_detail
+
+URL = f"{HOME}/77-Old-Door.html"
+
+LAYOUT_B = """<html><head><title>Old Door Sounds | Effects | Sound Bites | Sound Clips from SoundBible.com</title>
+<meta name="author" content="Site Owner"><meta name="keywords" content="door, wood"><meta name="keywords" content="x">
+<meta name="description" content="Old Door Sounds | Effects | Clips Free. Get An old door that is cut o....">
+</head><body><main id="main"><section id="course-details"><div class="col-lg-8">
+ <h3> Old Door </h3>
+ <p>
+   An old <a href="x.html">wooden</a> door &amp; its   hinge. \u200b
+ </p>
+ <div id="ag1" data-options='{"a": 1}'
+ <!-- options -->
+ <div class="audioplayer-tobe" data-source="mp3/Old Door -SoundBible.com-1.mp3"></div></div>
+ <ul id="icon_tag_list"><li><a href="tags-door.html"> door</a></li><li><a href="tags-x.html"> </a></li>
+ <li><a href="tags-Old--wood.html">Old  wood</a></li><li><a href="tags-door.html">door</a></li>
+</div><div class="col-lg-4"><img src="img/artist/a.jpg" alt="Ada L."><p><i class="icofont-user-male"></i>
+<a href="#">Ada L.</a></p><div><h5><i></i> License</h5><p>Attribution 3.0</p></div>
+<div><h5>Downloads</h5><p>1,234</p></div><div><h5>Size</h5><p>0.5MB</p></div>
+<a href="http://soundbible.com/grab.php?id=77&type=mp3">mp3</a><a href="grab.php?id=78&type=wav">another's</a>
+<a href="http://soundbible.com/grab.php?id=77&type=wav">wav</a></div></section>
+<section id="cource-details-tabs"><div class="course-item"><h3>Other</h3><p>Other text</p>
+<a href="tags-leak.html">leak</a>
+<div data-source="mp3/Other.mp3"></div></div></section></main></main>
+<footer><a href="tags-gun.html">Gun Sounds</a></footer>
+</body></html>"""
+
+LAYOUT_A = """<html><head><title>x</title></head></html><html><head>
+<title>Old Door Sounds | Effects | Sound Bites | Sound Clips from SoundBible.com</title></head><body>
+<div id="main"><h2>Old Door Sound</h2><h3>Ads</h3><p>an ad</p>
+<embed FlashVars="id=77&xml=x.xml"><embed FlashVars="song=/mp3/Old Door-1.mp3">
+<a href="grab.php?id=77&type=wav">w</a> <a href="grab.php?id=77&type=mp3">m</a> <a href="grab.php?id=77&type=zip">z</a>
+<div typeof="v:Review-aggregate">Title: <span property="v:itemreviewed">Old Door</span><br/>
+About: <span property="v:summary">An old door, l&#39;ancienne.</span><br/> Uploaded: 07.06.09 |
+ License: Sampling Plus 1.0 |
+   Recorded by ada |
+  File Size: 242 KB | Downloads: 77755<br/></div>
+<h3>Sound Tags:</h3><p><a href='tags-door.html'>door</a>, <a href='tags-wood.html'>wood</a>,
+<a href="free-sound-effects-1.html">all sounds</a></p>
+<table><tr class="row-b"><td><a href='5-Other.html'>Other</a></td><td><embed flashvars="theFile=/mp3/Other.mp3"></td>
+<td>Public Domain</td></tr></table></div><div id="sidebar"><a href='/9-New.html'>New</a></div></body></html>"""
+
+
+def test_layout_b_gives_every_field_and_nothing_of_the_related_sounds() -> None:
+    fields = parse_detail(LAYOUT_B, URL)
+    assert (fields.source_id, fields.title) == ("77", "Old Door")
+    assert fields.description == "An old wooden door & its   hinge. \u200b"
+    assert fields.tags == ("door", "Old  wood", "door")
+    assert (fields.author, fields.license_raw) == ("Ada L.", "Attribution 3.0")
+    assert fields.extra == {"layout": "b", "downloads": 1234, "size": "0.5MB"}
+    assert [link.url for link in fields.audio] == [
+        f"{HOME}/grab.php?id=77&type=wav",
+        f"{HOME}/grab.php?id=77&type=mp3",
+        f"{HOME}/mp3/Old%20Door%20-SoundBible.com-1.mp3",
+        f"{HOME}/wav/Old%20Door%20-SoundBible.com-1.wav",
+    ]
+    assert fields.selectors == {
+        "title": "h3",
+        "description": "h3 + p",
+        "tags": "#icon_tag_list a",
+        "author": "icofont-user + a",
+        "license": "h5 + p",
+    }
+
+
+def test_layout_a_gives_every_field_after_an_early_end_of_the_page() -> None:
+    fields = parse_detail(LAYOUT_A, URL)
+    assert (fields.title, fields.description) == ("Old Door", "An old door, l'ancienne.")
+    assert fields.tags == ("door", "wood")
+    assert (fields.author, fields.license_raw) == ("ada", "Sampling Plus 1.0")
+    assert fields.extra == {"layout": "a", "uploaded": "07.06.09", "size": "242 KB", "downloads": 77755}
+    assert [link.selector for link in fields.audio] == ["grab.php wav", "grab.php mp3", "player", "wav twin (guessed)"]
+    assert fields.selectors["description"] == "v:summary"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "value", "selector"),
+    [
+        ("<h3> Old Door </h3>", "<h3></h3>", "title", "Old Door", "head title"),
+        ('<ul id="icon_tag_list">', "<ul>", "tags", ("door", "Old  wood", "door"), "a[href^=tags-]"),
+        ("icofont-user-male", "icon", "author", "Ada L.", "avatar alt"),
+        ("License</h5>", "Terms</h5>", "license_raw", "", "none"),
+    ],
+)
+def test_the_next_selector_of_the_chain_hits_and_is_named(
+    old: str, new: str, field: str, value: object, selector: str
+) -> None:
+    assert old in LAYOUT_B
+    fields = parse_detail(LAYOUT_B.replace(old, new), URL)
+    assert getattr(fields, field) == value
+    assert fields.selectors[field.removesuffix("_raw")] == selector
+
+
+def test_a_description_of_last_resort_is_flagged_as_cut() -> None:
+    start, end = LAYOUT_B.index(" <p>\n"), LAYOUT_B.index(" <div id=")
+    fields = parse_detail(LAYOUT_B[:start] + "<p> </p>" + LAYOUT_B[end:], URL)
+    assert fields.description == "An old door that is cut o"
+    assert fields.selectors["description"] == "meta description (cut)"
+    assert fields.extra["description_cut"] is True
+
+
+def test_no_download_link_and_no_player_leaves_the_guessed_addresses() -> None:
+    html = "<div id='main'><h2>Old Door Sound</h2></div>"
+    assert [link.selector for link in parse_detail(html, URL).audio] == [
+        "grab.php wav (guessed)",
+        "grab.php mp3 (guessed)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("html", "url", "message"),
+    [
+        (LAYOUT_B, f"{HOME}/", "the address names no sound"),
+        (
+            "<html><head><title>Down</title></head><body><h3>Back soon</h3></body></html>",
+            URL,
+            "no title, no description",
+        ),
+        ("", URL, "no title, no description"),
+    ],
+)
+def test_what_is_not_the_page_of_a_sound_is_refused(html: str, url: str, message: str) -> None:
+    with pytest.raises(PageError, match=message):
+        parse_detail(html, url)
+
+
+@pytest.mark.parametrize(
+    ("url", "source_id"),
+    [
+        (f"{HOME}/2083-Crickets-Chirping.html", "2083"),
+        (f"{HOME}/1782--Rex-.html", "1782"),
+        (f"{HOME}/7-.html", "7"),
+        (f"{HOME}/free-sound-effects-1.html", None),
+        (f"{HOME}/tags-2-door.html", None),
+        (f"{HOME}/blog/2012/12-new-sounds.html", None),
+        (f"{HOME}/grab.php?id=3", None),
+    ],
+)
+def test_id_of_reads_the_address(url: str, source_id: str | None) -> None:
+    assert id_of(url) == source_id
+
+
+def test_listing_links_prefer_the_cards_over_every_other_link() -> None:
+    html = """<div class="course-item"><h3><a href="9-A-B.html">A B</a></h3></div>
+    <h3><a href="/8-C.html">C</a></h3><h3><a href="9-A-B.html">again</a></h3><h3><a href="about.php">no</a></h3>
+    <a href="1-Related.html">related</a><a href="free-sound-effects-12.html">12</a>
+    <a href="http://soundbible.com/free-sound-effects-235.html">last</a>"""
+    url = f"{HOME}/free-sound-effects-1.html"
+    assert listing_links(html, url) == {"9": f"{HOME}/9-A-B.html", "8": f"{HOME}/8-C.html"}
+    assert last_listing_page(html) == 235
+
+
+def test_listing_links_read_the_rows_of_the_old_layout_and_any_link_of_an_unknown_one() -> None:
+    rows = "<table><tr class='row-b'><td><a href='5-E.html'>E</a></td></tr></table><a href='/6-Side.html'>side</a>"
+    assert list(listing_links(rows, HOME + "/free-sound-effects-2.html")) == ["5"]
+    assert list(listing_links("<p><a href='/6-F.html'>F</a></p>", HOME + "/x")) == ["6"]
+    assert listing_links("<p>nothing</p>", HOME + "/x") == {}
