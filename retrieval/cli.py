@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from curation.errors import exit_on_error
+from curation.errors import AudioError, exit_on_error
 
 app = typer.Typer(
     epilog='Example: wavtext5k-search query runs/demo/index "a low bell struck twice"',
@@ -82,7 +81,7 @@ def query(
 
         opened = Index.open(index)
         if audio is not None and not audio.is_file():
-            sys.exit(f"error: {audio}: no such file")
+            raise AudioError(f"{audio}: no such file")
         clap = opened.load_model(model)
         if audio is not None:
             hits = search_audio(opened, clap, audio, top=top)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,15 +22,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from crawler.items import open_whole
-from curation.errors import WavTextError
+from curation.errors import ConfigError, WavTextError
 from curation.manifest import manifest_folder, manifest_hash, read_manifest
-from training.checkpoint import model_hash
+from training.checkpoint import model_folder, model_hash
 
 if TYPE_CHECKING:
     from training.models.clap import Clap
 
 INDEX_VERSION = 1
-BATCH = 32
 CLIP_COLUMNS = (
     "clip_id",
     "source",
@@ -101,7 +100,9 @@ class Index:
             embeddings = load_file(embeddings_file)["embeddings"]
             clips = pq.read_table(clips_file)
         except (OSError, SafetensorError, KeyError, pa.ArrowInvalid) as error:
-            raise IndexFolderError(f"{folder}: damaged ({error}); remove the folder and make the index again") from error
+            raise IndexFolderError(
+                f"{folder}: damaged ({error}); remove the folder and make the index again"
+            ) from error
         if embeddings.shape != (info.num_clips, info.embed_dim) or len(clips) != info.num_clips:
             raise IndexFolderError(
                 f"{folder}: index.json speaks of {info.num_clips} clips x {info.embed_dim}, the files hold "
@@ -118,9 +119,11 @@ class Index:
         Raises:
             IndexFolderError: If the model is gone, or is another one.
         """
-        folder = Path(self.info.model) if model is None else model_folder(model)
-        if not (folder / "model.safetensors").is_file():
-            raise IndexFolderError(f"the model of this index is not at {folder}; name its folder with --model")
+        wanted = Path(self.info.model) if model is None else model
+        try:
+            folder = model_folder(wanted)
+        except ConfigError as error:
+            raise IndexFolderError(f"no model at {wanted}; say where this index's model lies: --model") from error
         found = model_hash(folder)
         if found != self.info.model_sha256:
             raise IndexFolderError(
@@ -133,7 +136,7 @@ class Index:
 
 
 def build_index(
-    run: Path, manifest: Path, out: Path, *, progress: Callable[[int, int], None] | None = None
+    run: Path, manifest: Path, out: Path, *, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[IndexInfo, bool]:
     """Embed every clip of a manifest and write the index.
 
@@ -147,8 +150,9 @@ def build_index(
         What the index was made from, and whether anything had to be done.
 
     Raises:
-        IndexFolderError: If ``out`` is something else's, or the run holds no model.
-        ManifestError: If the manifest is not one, or holds no clip.
+        ConfigError: If the run holds no model.
+        IndexFolderError: If ``out`` is something else's, or the manifest holds no clip.
+        ManifestError: If the manifest is not one.
         AudioError: If a clip's audio cannot be read; no index is written then.
     """
     model_dir = model_folder(run)
@@ -170,12 +174,7 @@ def build_index(
 
     model = Clap.from_pretrained(model_dir)
     paths = [folder / path for path in clips["audio_path"].to_pylist()]
-    rows = []
-    for start in range(0, len(paths), BATCH):
-        rows.append(np.asarray(model.embed_audio(paths[start : start + BATCH]), dtype=np.float32))
-        if progress is not None:
-            progress(min(start + BATCH, len(paths)), len(paths))
-    embeddings = np.concatenate(rows)
+    embeddings = model.embed_audio(_reported(paths, progress))
     info = IndexInfo(
         version=INDEX_VERSION,
         key=key,
@@ -222,16 +221,10 @@ def read_info(folder: Path) -> IndexInfo | None:
         raise IndexFolderError(f"{path}: {error}; remove the folder and make the index again") from error
 
 
-def model_folder(run: Path) -> Path:
-    """Return the model folder of a run (``run/model``, or the folder itself where it is one).
-
-    Raises:
-        IndexFolderError: If there is no model.
-    """
-    for folder in (run / "model", run):
-        if (folder / "model.safetensors").is_file():
-            return folder
-    raise IndexFolderError(f"{run}: no trained model here (looked for model/model.safetensors); train one first")
+def _reported(paths: Sequence[Path], progress: Callable[[int, int], None]) -> Iterator[Path]:
+    for done, path in enumerate(paths, start=1):
+        yield path
+        progress(done, len(paths))
 
 
 def _write_info(folder: Path, info: IndexInfo) -> None:

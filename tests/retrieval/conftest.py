@@ -1,0 +1,49 @@
+"""A model of random weights and manifests of a few clips, both real: what an index is made from."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from curation.audio import to_pcm, write_flac
+from curation.manifest import write_manifest
+from tests.curation.support import row
+from training.config import load_recipe
+from training.models.build import new_clap
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with a model in it."""
+    return write_run(tmp_path_factory.mktemp("runs") / "first", seed=0)
+
+
+def write_run(folder: Path, *, seed: int) -> Path:
+    config = load_recipe("tiny", ["model.text.vocab_size=300"])
+    torch.manual_seed(seed)
+    new_clap(config.model, config.features, captions=["a bell rings", "rain falls"]).save_pretrained(folder / "model")
+    return folder
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return write_clips(tmp_path / "curated", count=7)
+
+
+def write_clips(folder: Path, *, count: int) -> Path:
+    """Write a manifest of noises, each louder at its own pitch, so that no two embed alike."""
+    rows = []
+    for number in range(1, count + 1):
+        time_s = np.arange(44_100) / 44_100
+        noise = np.random.default_rng(number).normal(0, 0.02, len(time_s))
+        waveform = (0.3 * np.sin(2 * np.pi * 200 * number * time_s) + noise).astype(np.float32)
+        path = folder / "audio" / f"soundbible-{number}.flac"
+        sha256 = write_flac(path, to_pcm(waveform)[0])
+        assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        rows.append(row(number, title=f"Tone {number}", sha256=sha256, num_samples=44_100, duration_s=1.0))
+    write_manifest(folder, rows)
+    return folder
