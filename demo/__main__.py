@@ -40,7 +40,7 @@ MODULES = {
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-class StageFailed(WavTextError):
+class StageError(WavTextError):
     """A command of the demo ended with an error, which it has told already."""
 
 
@@ -64,7 +64,7 @@ class Stages:
         argv = [sys.executable, "-m", MODULES[command[0]], *command[1:]]
         done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
-            raise StageFailed(f"the demo stopped: {command[0]} ended with exit code {done.returncode}")
+            raise StageError(f"the demo stopped: {command[0]} ended with exit code {done.returncode}")
         return done.stdout
 
 
@@ -74,7 +74,7 @@ def demo(
     count: Annotated[int, typer.Option(min=60, help="How many sounds to synthesise.")] = 900,
     seed: Annotated[int, typer.Option(help="Decides the sounds.")] = 0,
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Settings of the recipe tiny, such as trainer.epochs=2.")
+        list[str] | None, typer.Argument(help="Settings of the recipe tiny, such as run.epochs=2.")
     ] = None,
 ) -> None:
     """Crawl, curate, train, evaluate and search on synthesised sounds, offline."""
@@ -221,7 +221,7 @@ def render_report(report: dict[str, Any], out: Path) -> str:
     """Return the closing screen."""
     lines = [
         "",
-        f"crawled   {report['asked']:5d} clips asked, {report['stored']} stored, not stored: {_counts(report['failed'])}",
+        f"crawled   {report['asked']:5d} clips, {report['stored']} stored, not stored: {_counts(report['failed'])}",
         f"curated   {report['records']:5d} records, dropped: {_counts(report['dropped'])}",
         f"clips     {report['clips']:5d}, {report['hours']:.2f} h",
         "",
@@ -239,7 +239,8 @@ def render_report(report: dict[str, Any], out: Path) -> str:
     stages = ", ".join(f"{name} {value:.0f}" for name, value in report["seconds"].items())
     lines += [
         "",
-        f"seconds   {sum(report['seconds'].values()):5.0f}: {stages}; largest process {report['largest_process_mib']} MiB",
+        f"seconds   {sum(report['seconds'].values()):5.0f}: {stages}",
+        f"memory    {report['largest_process_mib']:5d} MiB in the largest process",
         f"wrote     {out}/raw/  {out}/curated/  {out}/run/  {out}/index/",
         f"          {out}/report.json  {out}/report.png",
         "try       "

@@ -35,7 +35,7 @@ HOME = "https://bigsoundbank.com"
 SITEMAP = f"{HOME}/sitemap_bsb.xml"
 CATEGORIES = f"{HOME}/categories.html"
 
-_PAGE = re.compile(r"^/(?P<slug>[^/]+)-s(?P<id>\d{3,6})\.html$")
+_PAGE = re.compile(r"^/(?P<slug>[^/]*)-s(?P<id>\d{3,6})\.html$")
 _OLD_PAGE = re.compile(r"^/(?:detail|sound)-(?P<id>\d{3,6})-(?P<slug>[^/]*)\.html$")
 _LOC = re.compile(r"<loc>\s*([^<]+?)\s*</loc>", re.I)
 _UPLOAD = re.compile(r"/UPLOAD/([\w-]+)/0*(\d+)\.(\w+)$", re.I)

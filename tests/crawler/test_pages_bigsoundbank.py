@@ -99,6 +99,7 @@ def test_what_is_not_the_page_of_that_sound_is_refused(html: str, url: str, mess
         ("https://bigsoundbank.com/detail-0816-.html", "0816"),
         ("https://lasonotheque.org/detail-0267-vagues.html", "0267"),
         ("https://bigsoundbank.com/thunder-s0100.html", "0100"),
+        ("https://bigsoundbank.com/-s0812.html", "0812"),
         ("https://bigsoundbank.com/sound-1000-hz-s3598.html", "3598"),
         ("https://bigsoundbank.com/s0100.html", None),
         ("https://bigsoundbank.com/categories.html", None),

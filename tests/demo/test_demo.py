@@ -1,0 +1,78 @@
+"""The demo, small: the whole job runs, its report holds what the contract names, a second run does nothing again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+SMALL = ("--count", "90", "run.epochs=1")
+
+
+def run_demo(out: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "demo", "--out", str(out), *SMALL]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    out = tmp_path_factory.mktemp("demo") / "out"
+    return out, run_demo(out)
+
+
+def test_the_report_holds_what_the_contract_names(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, done = demo
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((out / "report.json").read_text())
+    assert report["asked"] == 90
+    assert report["asked"] == report["stored"] + sum(report["failed"].values())
+    assert report["stored"] == report["records"] == report["clips"] + sum(report["dropped"].values())
+    assert report["clips"] == pq.read_metadata(out / "curated" / "manifest.parquet").num_rows
+    assert report["hours"] > 0
+    for way in ("text_to_audio", "audio_to_text"):
+        for name in ("recall_at_1", "recall_at_5", "recall_at_10", "map_at_10"):
+            assert 0 <= report[way][name] <= 1
+            assert 0 < report["chance"][way][name] <= 1
+    assert [sorted(query) for query in report["queries"]] == [["best", "text"]] * 3
+    assert all(sorted(hit) == ["clip_id", "score", "title"] for query in report["queries"] for hit in query["best"])
+    assert all(len(query["best"]) == 3 for query in report["queries"])
+    assert set(report["seconds"]) >= {"crawl", "curate", "train", "evaluate"}
+
+
+def test_the_screen_says_it_in_words(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    _, done = demo
+    report_lines = done.stdout.splitlines()
+    assert len(report_lines) < 50
+    for word in ("asked", "stored", "dropped", "chance", "R@10", "mAP@10", "report.json", "report.png"):
+        assert word in done.stdout
+
+
+def test_a_second_run_does_no_finished_work_again(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, _ = demo
+    kept = [
+        path
+        for folder in ("site/audio", "raw/soundbible/audio", "raw/soundbible/records", "curated/audio", "index")
+        for path in (out / folder).iterdir()
+    ]
+    kept += [out / "curated" / "manifest.parquet", out / "run" / "model" / "model.safetensors", out / "evaluation.json"]
+    assert len(kept) > 200
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    first = json.loads((out / "report.json").read_text())
+    again = run_demo(out)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+    second = json.loads((out / "report.json").read_text())
+    for key in ("records", "dropped", "clips", "text_to_audio", "queries", "asked", "stored", "failed"):
+        assert first[key] == second[key]
+
+
+def test_another_demos_folder_is_refused(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, _ = demo
+    command = [sys.executable, "-m", "demo", "--out", str(out), "--count", "91"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "another demo's sounds" in done.stderr
