@@ -1,0 +1,334 @@
+"""The manifest: the one contract between curation and everything after it.
+
+``manifest.parquet`` holds one row a clip, ordered by clip_id, beside the folder ``audio/`` that audio_path points
+into; ``dropped.parquet`` every record that is not in it, with the reason. Arrow does not check rows: from dictionaries
+it takes missing keys and nulls, drops unknown keys and cuts 1.5 to 1 in silence. So rows are checked here one by one
+when they are written, and columns by ``curation.rules`` whenever they are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crawler.items import open_whole
+from curation.errors import AudioError, ManifestError
+from curation.filters import DropReason
+from curation.rules import broken_rules
+
+MANIFEST_VERSION = "1"
+MANIFEST_FILE = "manifest.parquet"
+DROPPED_FILE = "dropped.parquet"
+REBUILD = "rebuild it with: wavtext5k-curate build"
+
+
+def _features(fields: list[pa.Field]) -> bytes:
+    """Return the metadata by which ``datasets.load_dataset("parquet", ...)`` knows the columns."""
+
+    def feature(kind: pa.DataType) -> dict[str, Any]:
+        if pa.types.is_list(kind):
+            return {"_type": "List", "feature": feature(kind.value_type)}
+        return {"_type": "Value", "dtype": {"double": "float64", "float": "float32"}.get(str(kind), str(kind))}
+
+    return json.dumps({"info": {"features": {field.name: feature(field.type) for field in fields}}}).encode()
+
+
+def _field(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+_TEXTS = pa.list_(pa.field("element", pa.string(), nullable=False))
+
+_FIELDS = [
+    _field("clip_id", pa.string()),  # "<source>-<key>": unique, safe as a file name; rows are in its order
+    _field("source", pa.string()),  # site or data set: [a-z0-9_]+
+    _field("source_id", pa.string()),  # the clip's own key there
+    _field("origin", pa.string()),  # where the recording comes from: soundbible, freesound, youtube, ...; "" unknown
+    _field("origin_id", pa.string()),  # its key there; "" unknown
+    _field("page_url", pa.string()),  # "" where there is none, like every text below
+    _field("audio_url", pa.string()),
+    _field("retrieved_at", pa.string()),  # UTC, ISO 8601
+    _field("title", pa.string()),  # cleaned
+    _field("description", pa.string()),  # cleaned
+    _field("tags", _TEXTS),  # lower case, unique, in page order
+    _field("captions", _TEXTS),  # by human annotators; empty for crawled clips
+    _field("labels", _TEXTS),  # classes of a classification set; empty elsewhere
+    _field("fold", pa.int16()),  # its cross-validation fold; -1 elsewhere
+    _field("author", pa.string()),
+    _field("license", pa.string()),  # one of crawler.items.LICENSES
+    _field("license_url", pa.string()),
+    _field("attribution", pa.string()),  # a ready line
+    _field("audio_path", pa.string()),  # relative to the manifest, "/" only, never upwards
+    _field("sha256", pa.string()),  # of the file at audio_path: 64 hexadecimal digits
+    _field("pcm_sha256", pa.string()),  # of the decoded source: see curation.audio.Decoded
+    _field("duplicate_group", pa.string()),  # clip_id of the group's first member, often the clip's own
+    _field("sample_rate", pa.int32()),  # Hz; 44100
+    _field("num_samples", pa.int64()),  # per channel, more than 0
+    _field("duration_s", pa.float64()),  # seconds: num_samples / sample_rate
+    _field("peak_dbfs", pa.float32()),  # dB re full scale, after resampling; at most 0
+    _field("rms_dbfs", pa.float32()),  # likewise; at most the peak
+    _field("source_sample_rate", pa.int32()),  # Hz, as served
+    _field("source_channels", pa.int16()),  # as served
+    _field("source_subtype", pa.string()),  # as served: PCM_16, MPEG_LAYER_III, ...
+    _field("modifications", _TEXTS),  # what was done to the sound, in order
+    _field("split", pa.string()),  # train, val or test, or the data set's own name for one
+]
+SCHEMA = pa.schema(_FIELDS, metadata={"manifest_version": MANIFEST_VERSION, "huggingface": _features(_FIELDS)})
+
+_DROPPED_FIELDS = [
+    _field("clip_id", pa.string()),  # as it would have been
+    _field("source", pa.string()),
+    _field("source_id", pa.string()),
+    _field("reason", pa.string()),  # one of curation.filters.DropReason
+    _field("detail", pa.string()),  # what was found
+]
+DROPPED_SCHEMA = pa.schema(
+    _DROPPED_FIELDS, metadata={"manifest_version": MANIFEST_VERSION, "huggingface": _features(_DROPPED_FIELDS)}
+)
+
+
+def manifest_file(path: Path) -> Path:
+    """Return the file of a manifest named by its folder or by the file itself."""
+    return path / MANIFEST_FILE if path.is_dir() else path
+
+
+def manifest_folder(path: Path) -> Path:
+    """Return the folder that audio_path is relative to, of a manifest named by its folder or its file."""
+    return manifest_file(path).parent
+
+
+def manifest_hash(path: Path) -> str:
+    """Return the sha256 of manifest.parquet, which runs and indexes remember.
+
+    Raises:
+        ManifestError: If there is no such file.
+    """
+    file = manifest_file(path)
+    _check_there(file)
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def read_manifest(path: Path) -> pa.Table:
+    """Return a manifest whose version, columns and rows keep every rule that needs no audio; it may have no rows.
+
+    Args:
+        path: Its folder, or manifest.parquet itself.
+
+    Raises:
+        ManifestError: If there is none, or it breaks a rule; names the first row, and how many more there are.
+    """
+    file = manifest_file(path)
+    table = _read_table(file, SCHEMA)
+    _refuse(file, broken_rules(table))
+    return table
+
+
+def read_dropped(path: Path) -> pa.Table:
+    """Return dropped.parquet of a manifest named by its folder or file.
+
+    Raises:
+        ManifestError: If there is none, or its columns are others.
+    """
+    return _read_table(manifest_folder(path) / DROPPED_FILE, DROPPED_SCHEMA)
+
+
+def write_manifest(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write manifest.parquet from rows in any order, whole or not at all; the same rows give the same bytes.
+
+    Args:
+        path: Its folder, or the file itself.
+        rows: One dictionary a clip with exactly the keys of SCHEMA.
+
+    Raises:
+        ManifestError: If a row breaks the contract; names it and the column.
+    """
+    file = path if path.suffix == ".parquet" else path / MANIFEST_FILE
+    with open_whole(file) as whole:
+        whole.write(manifest_bytes(rows, file=file))
+
+
+def manifest_bytes(rows: Iterable[Mapping[str, Any]], *, file: Path) -> bytes:
+    """Return the content of manifest.parquet; ``file`` is named in errors (ManifestError)."""
+    table = _table_of(rows, SCHEMA, file)
+    _refuse(file, broken_rules(table))
+    return _parquet(table)
+
+
+def dropped_bytes(rows: Iterable[Mapping[str, Any]], *, file: Path) -> bytes:
+    """Return the content of dropped.parquet; ``file`` is named in errors (ManifestError)."""
+    table = _table_of(rows, DROPPED_SCHEMA, file)
+    reasons = [str(reason) for reason in DropReason]
+    for row, (clip_id, reason) in enumerate(
+        zip(*(table[name].to_pylist() for name in ("clip_id", "reason")), strict=True)
+    ):
+        if reason not in reasons:
+            raise ManifestError(
+                f"{file}: row {row} (clip_id {clip_id!r}): reason is {reason!r}, must be one of {reasons}"
+            )
+    return _parquet(table)
+
+
+def validate_manifest(
+    path: Path, *, read_audio: bool = False, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[str]:
+    """Return what is wrong with a manifest and its audio, one line a problem; an empty list means that all is well.
+
+    Args:
+        path: Its folder, or manifest.parquet itself.
+        read_audio: Also hash and decode every file, instead of only looking whether it is there.
+        progress: Called with clips done and clips in all.
+
+    Raises:
+        ManifestError: If there is no manifest, or its version or columns are others, so that rows cannot be judged.
+    """
+    file = manifest_file(path)
+    table = _read_table(file, SCHEMA)
+    problems = list(broken_rules(table))
+    if problems:
+        return problems
+    columns = ["clip_id", "audio_path", "sha256", "num_samples"]
+    clips = table.select(columns).to_pylist()
+    for row, clip in enumerate(clips):
+        found = _audio_problem(file.parent / clip["audio_path"], clip, read_audio)
+        if found:
+            problems.append(f"row {row} (clip_id {clip['clip_id']!r}): {found}")
+        progress(row + 1, len(clips))
+    return problems
+
+
+def check_row(row: Mapping[str, Any], schema: pa.Schema) -> str | None:
+    """Return what Arrow would take in silence: a missing or unknown key, a null, a value of another type; else None."""
+    for field in schema:
+        if field.name not in row:
+            return f"{field.name} is missing"
+        if (problem := _value_problem(row[field.name], field.type)) is not None:
+            return f"{field.name} is {row[field.name]!r}, {problem}"
+    if unknown := [key for key in row if key not in schema.names]:
+        return f"unknown key {unknown[0]!r}; known: {', '.join(schema.names)}"
+    return None
+
+
+def _value_problem(value: Any, kind: pa.DataType) -> str | None:
+    if value is None:
+        return "must not be null"
+    if pa.types.is_string(kind):
+        return _text_problem(value)
+    if pa.types.is_list(kind):
+        if not isinstance(value, list):
+            return "must be a list of strings"
+        return next((f"in it {problem}" for item in value if (problem := _text_problem(item))), None)
+    if pa.types.is_integer(kind):
+        most = 2 ** (kind.bit_width - 1)
+        if not isinstance(value, int) or isinstance(value, bool):
+            return "must be a whole number"
+        return None if -most <= value < most else f"must fit into {kind}"
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return "must be a number"
+    return None if math.isfinite(value) else "must be finite"
+
+
+def _text_problem(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return "must be a string"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "must be valid Unicode"
+    return None
+
+
+def _table_of(rows: Iterable[Mapping[str, Any]], schema: pa.Schema, file: Path) -> pa.Table:
+    rows = list(rows)
+    names = set(schema.names)
+    if not all(row.keys() == names for row in rows):
+        _refuse_bad_row(rows, schema, file)
+    rows.sort(key=lambda row: str(row["clip_id"]))
+    columns = {field.name: [row[field.name] for row in rows] for field in schema}
+    # Whole columns first, by the types that occur in them: row by row, a million rows take minutes.
+    if not all(_is_plain(columns[field.name], field.type) for field in schema):
+        _refuse_bad_row(rows, schema, file)
+    try:
+        return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+    except (UnicodeEncodeError, OverflowError, pa.ArrowInvalid):
+        _refuse_bad_row(rows, schema, file)
+        raise
+
+
+def _is_plain(values: list[Any], kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind):
+        return set(map(type, values)) <= {list} and _is_plain(list(itertools.chain.from_iterable(values)), pa.string())
+    if pa.types.is_floating(kind):
+        return set(map(type, values)) <= {float, int} and all(map(math.isfinite, values))
+    return set(map(type, values)) <= {str if pa.types.is_string(kind) else int}
+
+
+def _refuse_bad_row(rows: list[Mapping[str, Any]], schema: pa.Schema, file: Path) -> None:
+    for number, row in enumerate(rows):
+        if (problem := check_row(row, schema)) is not None:
+            raise ManifestError(f"{file}: row {number} (clip_id {row.get('clip_id')!r}): {problem}")
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _read_table(file: Path, schema: pa.Schema) -> pa.Table:
+    _check_there(file)
+    try:
+        table = pq.ParquetFile(file).read()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise ManifestError(f"{file}: not a whole Parquet file ({error}); {REBUILD}") from error
+    version = (table.schema.metadata or {}).get(b"manifest_version", b"0").decode("utf-8", "replace")
+    versions = f"(manifest version {version}, this code reads {MANIFEST_VERSION}); {REBUILD}"
+    for field in schema:
+        if field.name not in table.column_names:
+            raise ManifestError(f"{file}: column {field.name!r} is missing {versions}")
+        if (found := table.schema.field(field.name).type) != field.type:
+            raise ManifestError(f"{file}: column {field.name!r} is of type {found}, must be {field.type} {versions}")
+    if unknown := [name for name in table.column_names if name not in schema.names]:
+        raise ManifestError(f"{file}: column {unknown[0]!r} is not part of a manifest {versions}")
+    if version != MANIFEST_VERSION:
+        raise ManifestError(f"{file}: written by another version {versions}")
+    return table
+
+
+def _check_there(file: Path) -> None:
+    if not file.is_file():
+        unfinished = " (the build there is not finished)" if (file.parent / ".work").is_dir() else ""
+        raise ManifestError(f"{file}: no such manifest{unfinished}; build it with: wavtext5k-curate build")
+
+
+def _refuse(file: Path, problems: Iterable[str]) -> None:
+    found = list(problems)
+    if found:
+        more = f" (and {len(found) - 1} more: wavtext5k-curate validate {file})" if len(found) > 1 else ""
+        raise ManifestError(f"{file}: {found[0]}{more}")
+
+
+def _audio_problem(file: Path, clip: Mapping[str, Any], read_audio: bool) -> str | None:
+    if not file.is_file():
+        return f"{clip['audio_path']}: no such file"
+    if not read_audio:
+        return None
+    from curation.audio import read_clip  # here, so that reading a manifest loads no decoder
+
+    if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != clip["sha256"]:
+        return f"{clip['audio_path']}: sha256 is {found}, must be {clip['sha256']}"
+    try:
+        num_samples = len(read_clip(file))
+    except AudioError as error:
+        return str(error)
+    if num_samples != clip["num_samples"]:
+        return f"{clip['audio_path']}: {num_samples} samples, must be {clip['num_samples']}"
+    return None

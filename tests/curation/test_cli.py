@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.curation.support import add_record, add_tone, run
+from tests.support.audio import write_html
+
+
+def loaded_by(module):
+    code = f"import {module}, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.fixture
+def raw(tmp_path):
+    folder = tmp_path / "raw"
+    for number in range(3):
+        add_tone(folder, number)
+    add_tone(folder, 4, source="bigsoundbank")
+    add_tone(folder, 5, title="", description="")
+    page = write_html(folder / "soundbible" / "audio" / "6.wav")
+    add_record(folder, page, source_id="6")
+    return folder
+
+
+def test_build_prints_what_it_read_dropped_and_wrote(raw, tmp_path):
+    out = tmp_path / "out"
+    done = run("build", "--raw", raw, "--out", out, "--workers", "0")
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0,
+        [
+            f"read        6 records    {raw}/bigsoundbank, {raw}/soundbible",
+            f"dropped     2 records    no_text 1, not_audio 1    {out}/dropped.parquet",
+            f"wrote       4 clips      0.00 h at 44100 Hz        {out}/manifest.parquet",
+        ],
+    )
+    assert "curate: 5 of 5 clips, dropped 1" in done.stderr
+    again = run("build", "--raw", raw, "--out", out, "--workers", "0")
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[-1].startswith("up to date  4 clips      0.00 h at 44100 Hz")
+    assert again.stderr == ""
+
+
+def test_build_prints_json_for_programs(raw, tmp_path):
+    done = run("build", "--raw", raw, "--out", tmp_path / "out", "--workers", "0", "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["records"], facts["clips"], facts["dropped"]) == (6, 4, {"no_text": 1, "not_audio": 1})
+    assert (facts["worked"], facts["up_to_date"]) == (5, False)
+    assert facts["manifest"] == str(tmp_path / "out" / "manifest.parquet")
+
+
+def test_build_says_what_the_crawl_lost(raw, tmp_path):
+    (raw / "soundbible" / "crawl_report.json").write_text(json.dumps({"asked": 8, "failed": {"not_found": 3}}))
+    done = run("build", "--raw", raw, "--out", tmp_path / "out", "--workers", "0")
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[0] == "crawl soundbible: 3 of 8 clips failed (not_found 3)"
+    (raw / "bigsoundbank" / "crawl_report.json").write_text(json.dumps({"asked": 1, "failed": {}}))
+    refused = run("build", "--raw", raw, "--out", tmp_path / "out", "--max-crawl-failed", "0.1")
+    assert refused.returncode == 1
+    assert "more than --max-crawl-failed 0.1 allows" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--require", "caption"], "require: 'caption' is not title or description"),
+        (["--exclude-license", "mit"], "mit is not one of cc0-1.0"),
+        (["--val-fraction", "0.8", "--test-fraction", "0.8"], "val_fraction=0.8 and test_fraction=0.8"),
+        (["--min-duration", "9", "--max-duration", "1"], "min_duration_s=9.0 and max_duration_s=1.0"),
+        (["--workers", "-1"], "--workers"),
+        (["--colour"], "No such option"),
+    ],
+)
+def test_wrong_usage_exits_2(raw, tmp_path, options, message):
+    done = run("build", "--raw", raw, "--out", tmp_path / "out", *options)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_data_exits_1_with_one_line(raw, tmp_path):
+    (raw / "soundbible" / "records" / "0.json").write_text("{")
+    done = run("build", "--raw", raw, "--out", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {raw}/soundbible/records/0.json: not JSON")
+
+
+def test_opted_out_clips_are_left_out(raw, tmp_path):
+    (tmp_path / "optout.txt").write_text("soundbible-1\n")
+    done = run(
+        "build",
+        "--raw",
+        raw,
+        "--out",
+        tmp_path / "out",
+        "--opt-out",
+        tmp_path / "optout.txt",
+        "--json",
+        "--workers",
+        "0",
+    )
+    assert json.loads(done.stdout)["dropped"] == {"no_text": 1, "not_audio": 1, "opted_out": 1}
+
+
+def test_validate_lists_problems_and_fails(raw, tmp_path):
+    out = tmp_path / "out"
+    assert run("build", "--raw", raw, "--out", out, "--workers", "0").returncode == 0
+    good = run("validate", out, "--audio")
+    assert (good.returncode, good.stdout) == (
+        0,
+        f"ok          4 clips      0.00 h, audio decoded    {out}/manifest.parquet\n",
+    )
+    (out / "audio" / "soundbible-1.flac").unlink()
+    (out / "audio" / "soundbible-2.flac").write_bytes(b"fLaC")
+    bad = run("validate", out / "manifest.parquet")
+    assert (bad.returncode, bad.stdout) == (
+        1,
+        "row 2 (clip_id 'soundbible-1'): audio/soundbible-1.flac: no such file\n",
+    )
+    assert bad.stderr.splitlines()[-1] == f"error: {out}/manifest.parquet: 1 problem"
+    worse = run("validate", out, "--audio", "--json")
+    report = json.loads(worse.stdout)
+    assert (worse.returncode, report["ok"], len(report["problems"])) == (1, False, 2)
+    assert "row 3 (clip_id 'soundbible-2'): audio/soundbible-2.flac: sha256 is" in report["problems"][1]
+
+
+def test_validate_without_manifest_exits_1(tmp_path):
+    done = run("validate", tmp_path)
+    assert done.returncode == 1
+    assert (
+        done.stderr == f"error: {tmp_path}/manifest.parquet: no such manifest; build it with: wavtext5k-curate build\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"], ["validate", "--help"], ["--version"]])
+def test_help_and_version_are_instant(arguments):
+    started = time.perf_counter()
+    done = run(*arguments)
+    assert done.returncode == 0
+    assert time.perf_counter() - started < 2  # measured: 0.1 s
+    if "--help" in arguments:
+        assert done.stdout.rstrip().splitlines()[-1].startswith("  Example: wavtext5k-curate ")
+    else:
+        assert done.stdout.startswith("wavtext5k ")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "curation",
+        "curation.cli",
+        "curation.manifest",
+        "curation.audio",
+        "curation.text",
+        "curation.build",
+        "curation.clips",
+    ],
+)
+def test_curation_loads_neither_torch_nor_scrapy(module):
+    assert loaded_by(module) & {"torch", "scrapy", "twisted", "pandas"} == set()
+
+
+def test_the_command_line_loads_nothing_heavy():
+    assert loaded_by("curation.cli") & {"numpy", "pyarrow", "soundfile", "ftfy"} == set()
