@@ -73,10 +73,12 @@ DEFECTS_MADE = ("silent", "too_short", "duplicate_bytes", "duplicate_pcm", "no_t
 FAULTY = len(FAULTS_MADE) + len(DEFECTS_MADE)
 """How many clips of a catalogue are not as they should be: 12, in every catalogue of FAULTY_FROM clips or more."""
 FAULTY_FROM = 100
+FIRST_ID = 10_001
+"""Beyond the ids of both real sites, so that a demo's clips and real ones can share a training set."""
 
 
 def write_sounds(folder: Path, *, count: int = 900, seed: int = 0) -> list[Clip]:
-    """Write the audio files of a catalogue and return its clips, ids from 1.
+    """Write the audio files of a catalogue and return its clips, ids from FIRST_ID.
 
     The families take turns; within a family no choice of parameters comes again before all have come.
 
@@ -105,7 +107,7 @@ def write_sounds(folder: Path, *, count: int = 900, seed: int = 0) -> list[Clip]
     for clip_id, problem in problems.items():
         if problem in ("duplicate_bytes", "duplicate_pcm"):
             clips[clip_id - 1] = _copy(folder, clips, clip_id, as_flac=problem == "duplicate_pcm")
-    return clips
+    return [dataclasses.replace(clip, id=FIRST_ID - 1 + clip.id) for clip in clips]
 
 
 def _problems(count: int) -> dict[int, str]:

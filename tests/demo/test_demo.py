@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-SMALL = ("--count", "90", "run.epochs=1")
+SMALL = ("--count", "110", "run.epochs=1")
 
 
 def run_demo(out: Path) -> subprocess.CompletedProcess[str]:
@@ -28,7 +28,7 @@ def test_the_report_holds_what_the_contract_names(demo: tuple[Path, subprocess.C
     out, done = demo
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((out / "report.json").read_text())
-    assert report["asked"] == 90
+    assert report["asked"] == 110
     assert report["asked"] == report["stored"] + sum(report["failed"].values())
     assert report["stored"] == report["records"] == report["clips"] + sum(report["dropped"].values())
     assert report["clips"] == pq.read_metadata(out / "curated" / "manifest.parquet").num_rows
@@ -72,7 +72,7 @@ def test_a_second_run_does_no_finished_work_again(demo: tuple[Path, subprocess.C
 
 def test_another_demos_folder_is_refused(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     out, _ = demo
-    command = [sys.executable, "-m", "demo", "--out", str(out), "--count", "91"]
+    command = [sys.executable, "-m", "demo", "--out", str(out), "--count", "111"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "another demo's sounds" in done.stderr

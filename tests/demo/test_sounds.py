@@ -18,7 +18,17 @@ from demo.effects import FAMILIES as EFFECTS
 from demo.effects.family import SETTING, Family
 from demo.sheet import log_mel
 from demo.site import Clip, read_catalogue
-from demo.sounds import DEFECTS_MADE, FAMILIES, FAULTS_MADE, FAULTY, FAULTY_FROM, LICENSES, SAMPLE_RATES, write_sounds
+from demo.sounds import (
+    DEFECTS_MADE,
+    FAMILIES,
+    FAULTS_MADE,
+    FAULTY,
+    FAULTY_FROM,
+    FIRST_ID,
+    LICENSES,
+    SAMPLE_RATES,
+    write_sounds,
+)
 from demo.synthesis import Studio, Waveform
 
 RATE = 44_100
@@ -286,7 +296,7 @@ def test_faulty_clips_are_the_ones_that_are_stated(written: tuple[Path, list[Cli
     folder, clips = written
     assert Counter(clip.fault for clip in clips if clip.fault) == Counter(FAULTS_MADE)
     assert len(FAULTS_MADE) + len(DEFECTS_MADE) == FAULTY == 12
-    assert [clip.id for clip in clips] == list(range(1, 181))
+    assert [clip.id for clip in clips] == list(range(FIRST_ID, FIRST_ID + 180))
     decoded = {clip.id: soundfile.read(folder / next(iter(clip.files.values()))) for clip in clips}
     assert sum(not samples.any() for samples, _ in decoded.values()) == 1
     assert sum(len(samples) < 0.1 * rate for samples, rate in decoded.values()) == 1

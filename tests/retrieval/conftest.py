@@ -12,7 +12,7 @@ import torch
 from curation.audio import to_pcm, write_flac
 from curation.manifest import write_manifest
 from tests.curation.support import row
-from training.config import load_recipe
+from training.recipe import load_recipe
 from training.models.build import new_clap
 
 
