@@ -1,0 +1,198 @@
+"""The embedding interface: deterministic, any length, any batch size, saved and loaded, bad sounds named."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from curation.audio import resample
+from curation.errors import AudioError, ConfigError
+from tests.support.audio import write_waveform
+from tests.training.clips import SAMPLE_RATE, small_config, tone
+from training.checkpoint import model_hash
+from training.models.build import new_clap
+from training.models.clap import Clap, windows
+
+TEXTS = ["A low bell struck twice.", "Rain.", "A very long description of a dog that barks, " * 20]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return small_config(tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("none"))
+
+
+@pytest.fixture(scope="module")
+def model(config):
+    torch.manual_seed(0)
+    return new_clap(config.model, config.features, captions=TEXTS)
+
+
+@pytest.fixture(scope="module")
+def sounds():
+    rng = np.random.default_rng(0)
+    return [
+        (0.1 * rng.standard_normal(round(seconds * SAMPLE_RATE))).astype(np.float32)
+        for seconds in (0.3, 0.001, 0.5, 1.7, 4.0, 0.51)
+    ]
+
+
+def test_embeddings_are_unit_rows_of_any_length(model, sounds):
+    audio, text = model.embed_audio(sounds), model.embed_text(TEXTS)
+    assert (audio.shape, text.shape) == ((6, 16), (3, 16))
+    assert (audio.dtype, text.dtype) == (np.float32, np.float32)
+    np.testing.assert_allclose(np.linalg.norm(audio, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(text, axis=1), 1, atol=1e-6)
+
+
+def test_the_same_sound_gives_the_same_vector_whatever_the_batch(model, sounds):
+    together = model.embed_audio(sounds, batch_size=64)
+    assert np.array_equal(together, model.embed_audio(sounds, batch_size=64))
+    alone = np.concatenate([model.embed_audio([sound], batch_size=1) for sound in sounds])
+    assert np.abs(together - alone).max() < 1e-5
+    assert np.abs(together - model.embed_audio(iter(sounds), batch_size=3)).max() < 1e-5
+    assert np.abs(model.embed_text(TEXTS) - model.embed_text(TEXTS, batch_size=1)).max() < 1e-5
+
+
+def test_training_mode_does_not_matter_and_comes_back(model, sounds):
+    expected = model.eval().embed_audio(sounds[:2])
+    assert np.array_equal(model.train().embed_audio(sounds[:2]), expected)
+    assert model.training
+    assert not model.eval().training
+
+
+def test_short_sounds_go_round_and_long_ones_are_averaged(config, sounds, tmp_path):
+    model = new_clap(small_config(tmp_path, tmp_path, model={"audio": "cnn14"}).model, config.features, captions=TEXTS)
+    short, long = sounds[0], sounds[3]
+    filled = np.concatenate([short, short])[: SAMPLE_RATE // 2]
+    assert np.array_equal(model.embed_audio([filled]), model.embed_audio([short]))
+    encoder = model.audio.encoders["cnn14"].eval()
+    with torch.inference_mode():
+        batch = torch.from_numpy(np.stack(windows(long, SAMPLE_RATE // 2)))
+        mean = model.audio_projection(encoder(model.audio.features(batch)).mean(dim=0))
+    np.testing.assert_allclose(model.embed_audio([long])[0], (mean / mean.norm()).numpy(), atol=1e-6)
+    cut = windows(np.arange(10), 4)
+    assert [window.tolist() for window in cut] == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
+    assert [window.tolist() for window in windows(np.arange(3), 7)] == [[0, 1, 2, 0, 1, 2, 0]]
+    assert len(windows(np.arange(8), 4)) == 2
+
+
+def test_files_of_any_rate_and_channels(model, tmp_path):
+    waveform = tone(440, 0.7)
+    file = write_waveform(tmp_path / "a.wav", waveform, subtype="FLOAT")
+    stereo = write_waveform(tmp_path / "b.wav", np.stack([waveform, waveform], axis=1), subtype="FLOAT")
+    expected = model.embed_audio([waveform])
+    assert np.abs(model.embed_audio([file, str(stereo)]) - expected).max() < 1e-5
+    half = resample(waveform, source_rate=SAMPLE_RATE, target_rate=SAMPLE_RATE // 2)
+    assert model.embed_audio([half], sample_rate=SAMPLE_RATE // 2) @ expected[0] > 0.999
+    assert model.embed_audio([half]) @ expected[0] < 0.999
+
+
+def test_tensors_and_double_precision(model, sounds):
+    expected = model.embed_audio([sounds[2]])
+    assert np.array_equal(model.embed_audio([torch.from_numpy(sounds[2])]), expected)
+    assert np.array_equal(model.embed_audio([sounds[2].astype(np.float64)]), expected)
+
+
+def test_nothing_gives_nothing(model):
+    assert model.embed_audio([]).shape == (0, 16)
+    assert model.embed_text([]).shape == (0, 16)
+
+
+@pytest.mark.parametrize(
+    ("sound", "error", "message"),
+    [
+        (np.zeros(0, np.float32), AudioError, "sound 1 is empty"),
+        (np.array([0.1, np.nan, np.inf]), AudioError, "2 NaN or infinite samples, the first at 1"),
+        (np.zeros((2, 100), np.float32), ValueError, r"one waveform \(S,\), got \(2, 100\); mix channels"),
+        (np.zeros(100, np.int16), ValueError, "floats .*got int16; divide 16-bit integers by 32768"),
+        ("nowhere.wav", AudioError, "nowhere.wav"),
+    ],
+)
+def test_bad_sounds_are_named(model, sound, error, message):
+    with pytest.raises(error, match=message):
+        model.embed_audio([np.ones(100, np.float32), sound])
+
+
+def test_bad_texts_are_named(model):
+    with pytest.raises(ValueError, match="text 1 must be a string with words in it, got ' '"):
+        model.embed_text(["a", " "])
+    with pytest.raises(TypeError, match="a list of strings, got one string"):
+        model.embed_text("a bell")
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        model.embed_audio([], batch_size=0)
+
+
+def test_saved_and_loaded_it_is_the_same_model(model, sounds, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    loaded = Clap.from_pretrained(tmp_path / "model")
+    assert np.array_equal(loaded.embed_audio(sounds), model.embed_audio(sounds))
+    assert np.array_equal(loaded.embed_text(TEXTS), model.embed_text(TEXTS))
+    assert loaded.sha256 == model_hash(tmp_path) == model_hash(tmp_path / "model")
+    assert not loaded.training
+    assert not list((tmp_path / "model").glob("*.part"))
+
+
+def test_broken_model_folders_are_named(model, tmp_path):
+    with pytest.raises(ConfigError, match=r"not a run: it has no model/model.safetensors"):
+        Clap.from_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({**weights, "logit_scale": torch.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"logit_scale has shape \(3,\) in model.safetensors, \(\) by config.json"):
+        Clap.from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(ConfigError, match="not whole or no safetensors file"):
+        Clap.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(ConfigError, match=r"config.json has format 99, this code reads 1"):
+        Clap.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"config.json: not JSON"):
+        Clap.from_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds no tokenizer"):
+        Clap.from_pretrained(tmp_path)
+
+
+def test_the_scale_starts_at_the_temperature_and_is_clamped_after_the_step(model, config):
+    assert model.logit_scale.item() == pytest.approx(math.log(1 / config.model.initial_temperature))
+    with torch.no_grad():
+        before = model.logit_scale.clone()
+        model.logit_scale.fill_(9.0)
+        model.clamp_logit_scale()
+        assert model.logit_scale.exp().item() == pytest.approx(100)
+        model.logit_scale.copy_(before)
+
+
+@pytest.mark.parametrize("audio", ["cnn14", "htsat"])
+def test_one_encoder_alone(config, audio, sounds, tmp_path):
+    model = new_clap(small_config(tmp_path, tmp_path, model={"audio": audio}).model, config.features, captions=TEXTS)
+    assert list(model.audio.encoders) == [audio]
+    assert model.embed_audio(sounds[:1]).shape == (1, 16)
+
+
+def test_the_towers_outputs_are_joined_cnn14_first(model, sounds):
+    model.eval()
+    crops = {name: torch.from_numpy(np.resize(sounds[3], (1, size))) for name, size in model.audio.clip_samples.items()}
+    with torch.inference_mode():
+        joined = model.audio(crops)
+        parts = [model.audio.encoders[name](model.audio.features(crops[name])) for name in ("cnn14", "htsat")]
+    assert torch.equal(joined, torch.cat(parts, dim=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"htsat": {"spec_size": 100}}, "spec_size .100. must be a multiple of n_mels"),
+        ({"cnn14": {"channels": [2] * 9}}, "need at least 256 mel bands, got 32"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(config, tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        new_clap(small_config(tmp_path, tmp_path, model=change).model, config.features, captions=TEXTS)

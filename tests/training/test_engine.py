@@ -1,0 +1,328 @@
+"""Training: it learns, resumes bit for bit after any end, refuses foreign run folders, and says what to change."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from curation.errors import ConfigError, ManifestError
+from tests.training.clips import SAMPLE_RATE, small_config, tone, write_clips
+from training.checkpoint import load_checkpoint
+from training.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from training.engine import choose_device, train
+from training.evaluate import evaluate_run
+from training.models.clap import Clap
+from training.models.text import roberta_config, text_model
+from training.optim import learning_rate, make_optimizer
+from training.recipe import to_yaml
+from training.runlog import RunLog, TrainingError
+from training.tokenizer import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> Path:
+    rows = [{"waveform": tone(150 * 1.4**number, 0.3 + 0.1 * number)} for number in range(10)]
+    return write_clips(tmp_path_factory.mktemp("manifest"), [*rows, *({"split": "val"} for _ in range(3))])
+
+
+def change(config: TrainConfig, section: str, **values) -> TrainConfig:
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
+
+
+def last(config: TrainConfig) -> dict:
+    return load_checkpoint(config.run_folder / "checkpoints" / "last.pt")
+
+
+def assert_equal(left, right, place="state") -> None:
+    assert type(left) is type(right), place
+    if isinstance(left, torch.Tensor):
+        assert torch.equal(left, right), place
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys(), place
+        for key in left:
+            assert_equal(left[key], right[key], f"{place}.{key}")
+    elif isinstance(left, list):
+        assert len(left) == len(right), place
+        for i, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_equal(a, b, f"{place}[{i}]")
+    else:
+        assert left == right, place
+
+
+def assert_same_end(one: TrainConfig, other: TrainConfig) -> None:
+    """Weights, optimiser, schedule, random state and exported model are the same, bit for bit."""
+    left, right = last(one), last(other)
+    for state in (left, right):
+        state.pop("config")
+    assert_equal(left, right)
+    files = [config.run_folder / "model" / "model.safetensors" for config in (one, other)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def train_lines(config: TrainConfig) -> list[dict]:
+    lines = (config.run_folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_tiny_model_overfits_four_clips(tmp_path):
+    rows = [
+        {"waveform": tone(freq, 0.5), "title": title}
+        for freq, title in zip((200, 500, 1200, 3000), "abcd", strict=True)
+    ]
+    config = small_config(
+        tmp_path,
+        write_clips(tmp_path / "clips", rows),
+        run={"epochs": 60},
+        data={"templates": ["{title}"], "gain_db": 0.0},
+        model={"spec_augment": None},
+    )
+    result = train(config)
+    assert result.steps == 60
+    report = evaluate_run(result.folder, tmp_path / "clips", split="train").metrics
+    assert report.text_to_audio.recall_at_1 == 1
+    assert report.audio_to_text.recall_at_1 == 1
+
+
+def test_a_run_leaves_what_the_contract_names(tmp_path, manifest):
+    config = small_config(tmp_path, manifest, data={"val": [{"manifest": str(manifest), "splits": ["val"]}]})
+    config = change(config, "run", log_every=1)
+    result = train(config)
+    assert {path.name for path in result.folder.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "model"}
+    assert (result.folder / "config.yaml").read_text() == to_yaml(config)
+    assert {path.name for path in (result.folder / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
+    lines = train_lines(config)
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2, 3, 4]
+    assert {"loss", "scale", "lr", "pairs_per_s", "data_wait", "epoch"} <= lines[0].keys()
+    scores = [line for line in lines if line["kind"] == "val"]
+    assert [score["step"] for score in scores] == [4]
+    assert scores[0]["text_to_audio"].keys() == scores[0]["audio_to_text"].keys()
+    assert result.best["text_to_audio"] == scores[0]["text_to_audio"]
+    assert Clap.from_pretrained(result.folder).embed_text(["a tone"]).shape == (1, 16)
+
+
+@pytest.mark.parametrize("steps", [2, 3])  # at the end of an epoch, and inside one
+def test_four_steps_are_two_and_two(tmp_path, manifest, steps):
+    """Train 4 = train 2, stop, train 2; with dropout, drop path, masking, crops and gain all drawing numbers."""
+    whole = small_config(tmp_path / "whole", manifest)
+    train(whole)
+    parts = small_config(tmp_path / "parts", manifest, checkpoint={"every": 100})
+    stop_after(parts, steps)
+    assert last(parts)["step"] == steps
+    result = train(parts)
+    assert (result.steps, result.was_finished) == (4, False)
+    assert_same_end(whole, parts)
+
+
+def stop_after(config: TrainConfig, steps: int) -> None:
+    """Train, press Ctrl-C when the line of a step is written, and expect the checkpoint."""
+
+    class Pressing(RunLog):
+        def write(self, kind, *, step, epoch, **values):
+            super().write(kind, step=step, epoch=epoch, **values)
+            if step == steps:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    logged = change(config, "run", log_every=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.engine.RunLog", Pressing)
+        with pytest.raises(KeyboardInterrupt):
+            train(logged)
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, manifest):
+    whole = small_config(tmp_path / "whole", manifest, run={"epochs": 12})
+    train(whole)
+    killed = small_config(tmp_path / "killed", manifest, run={"epochs": 12, "log_every": 1}, checkpoint={"every": 3})
+    (tmp_path / "recipe.yaml").write_text(to_yaml(killed))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", str(tmp_path / "recipe.yaml")],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    log = killed.run_folder / "metrics.jsonl"
+    while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= 8):
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert 6 <= last(killed)["step"] < 24
+    result = train(killed)
+    assert (result.steps, result.was_finished) == (24, False)
+    assert_same_end(whole, killed)
+    assert [line["step"] for line in train_lines(killed)] == list(range(1, 25))
+
+
+def test_a_finished_run_does_nothing_again(tmp_path, manifest):
+    config = small_config(tmp_path, manifest)
+    train(config)
+    before = {path: path.stat().st_mtime_ns for path in config.run_folder.rglob("*")}
+    result = train(config)
+    assert result.was_finished
+    assert {path: path.stat().st_mtime_ns for path in config.run_folder.rglob("*")} == before
+    (config.run_folder / "model" / "model.safetensors").unlink()
+    assert not train(config).was_finished
+    assert Clap.from_pretrained(config.run_folder).embed_dim == 16
+
+
+def test_another_run_in_the_folder_is_refused(tmp_path, manifest):
+    config = small_config(tmp_path, manifest)
+    train(config)
+    with pytest.raises(ConfigError, match=r"holds a run with optimizer.lr=0.002, this one has optimizer.lr=0.1; give"):
+        train(change(config, "optimizer", lr=0.1))
+    allowed = change(change(config, "checkpoint", every=7), "data", cache_mb=0)
+    assert train(allowed).was_finished
+    write_clips(manifest_copy := tmp_path / "copy", [{"title": "other words"} for _ in range(10)])
+    moved = small_config(tmp_path, manifest_copy)
+    with pytest.raises(
+        ConfigError, match=r"holds a run on another version of .*copy \(sha256 \w{12}, now \w{12}\); give"
+    ):
+        train(moved)
+    more = small_config(tmp_path, manifest, data={"val": [{"manifest": str(manifest), "splits": ["val"]}]})
+    with pytest.raises(ConfigError, match=r"holds a run on other data \(train .* train, now train .* val .* val\)"):
+        train(more)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "diary.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"not a run folder \(it holds diary.txt\)"):
+        train(change(config, "run", name="notes"))
+    (config.run_folder / "checkpoints" / "last.pt").write_bytes(b"half")
+    with pytest.raises(ConfigError, match=r"last.pt: not a checkpoint of ours"):
+        train(config)
+
+
+@pytest.mark.parametrize(
+    ("sections", "error", "message"),
+    [
+        ({"run": {"batch_size": 11}}, ConfigError, "run.batch_size=11 is larger than the data set: 10 pairs"),
+        ({"run": {"device": "cuda:9"}}, ConfigError, "run.device=cuda:9, but PyTorch finds no such GPU"),
+        ({"run": {"precision": "bfloat16"}}, ConfigError, "bfloat16 is for a GPU"),
+        ({"data": {"train": [{"manifest": "none"}]}}, ManifestError, "none"),
+        ({"data": {"val": [{"manifest": "M", "splits": ["test"]}]}}, ConfigError, r"split 'test' has no clips"),
+        ({"model": {"text": {"encoder": "roberta-base"}}}, ConfigError, "'roberta-base' could not be loaded"),
+    ],
+)
+def test_bad_settings_stop_before_the_first_step(tmp_path, manifest, sections, error, message):
+    sections = json.loads(json.dumps(sections).replace('"M"', json.dumps(str(manifest))))
+    config = small_config(tmp_path, manifest, **sections)
+    with pytest.raises(error, match=message):
+        train(config)
+    assert not config.run_folder.exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, manifest):
+    config = small_config(tmp_path, manifest, optimizer={"lr": 1e30, "clip_norm": 0.0}, schedule={"warmup_steps": 0})
+    with pytest.raises(
+        TrainingError, match=r"step \d: the loss is .*lower optimizer.lr.* last checkpoint is of step 0"
+    ):
+        train(config)
+    assert all(tensor.isfinite().all() for tensor in last(config)["model"].values())
+
+
+def test_out_of_memory_says_what_to_change(tmp_path, manifest, monkeypatch):
+    def too_much(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("training.engine.contrastive_loss", too_much)
+    with pytest.raises(TrainingError, match=r"out of memory with run.batch_size=4; lower it"):
+        train(small_config(tmp_path, manifest))
+
+
+def test_other_errors_keep_their_traceback(tmp_path, manifest, monkeypatch):
+    def wrong(*_, **__):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("training.engine.contrastive_loss", wrong)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train(small_config(tmp_path, manifest))
+
+
+def test_a_dead_reading_process_is_named(tmp_path, manifest, monkeypatch):
+    monkeypatch.setattr("training.data.PairDataset._crops", lambda *_: os._exit(1))
+    with pytest.raises(TrainingError, match=r"a reading process died .*; lower data.workers and run again"):
+        train(small_config(tmp_path, manifest, data={"workers": 1}))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, manifest, monkeypatch):
+    config = small_config(tmp_path, manifest, checkpoint={"every": 3})
+    synced = os.fsync
+    calls = []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 3:  # the first checkpoint, config.yaml and the log are written
+            raise OSError(errno.ENOSPC, "No space left on device")
+        synced(descriptor)
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(config)
+    monkeypatch.undo()
+    assert last(config)["step"] == 0
+    assert not list(config.run_folder.rglob("*.part"))
+    assert train(config).steps == 4
+
+
+def test_a_folder_as_text_encoder_and_the_run_needs_it_no_more(tmp_path, manifest):
+    folder = tmp_path / "encoder"
+    captions = ["A steady tone, number 1.", "Tone 2"]
+    train_tokenizer(captions, vocab_size=300, max_tokens=64).save_pretrained(folder)
+    sizes = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "ffn_size": 8, "max_tokens": 64}
+    text_model(roberta_config(vocab_size=300, **sizes)).save_pretrained(folder)
+    config = small_config(tmp_path, manifest, model={"text": {"encoder": str(folder), "pooling": "first"}})
+    train(config)
+    shutil.rmtree(folder)
+    assert Clap.from_pretrained(config.run_folder).embed_text(captions).shape == (2, 16)
+
+
+def test_several_captions_and_a_masked_loss_train(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "waveform": (0.1 * rng.standard_normal(SAMPLE_RATE // 3)).astype(np.float32),
+            "captions": [f"noise {n}", f"hiss {n}"],
+        }
+        for n in range(4)
+    ]
+    config = small_config(tmp_path, write_clips(tmp_path / "clips", rows), run={"epochs": 1, "batch_size": 8})
+    assert train(config).steps == 1
+    evaluation = evaluate_run(config.run_folder, tmp_path / "clips", split="train")
+    assert (evaluation.num_clips, evaluation.num_captions) == (4, 8)
+
+
+def test_the_schedule_is_the_papers():
+    step = ScheduleConfig()
+    rates = [learning_rate(step, lr=1e-4, step=541 * e, steps_per_epoch=541, total_steps=541 * 45) for e in range(45)]
+    assert rates == pytest.approx([1e-4] * 20 + [1e-5] * 20 + [1e-6] * 5)
+
+
+def test_warm_up_and_cosine():
+    cosine = ScheduleConfig(name="cosine", warmup_steps=4)
+    rates = [learning_rate(cosine, lr=1.0, step=s, steps_per_epoch=1, total_steps=24) for s in range(24)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[14] == pytest.approx(0.5)
+    assert all(a > b for a, b in itertools.pairwise(rates[4:]))
+    assert 0 < rates[-1] < 0.01
+    constant = ScheduleConfig(name="constant")
+    assert learning_rate(constant, lr=0.3, step=99, steps_per_epoch=1, total_steps=100) == 0.3
+
+
+def test_weight_decay_falls_on_matrices_only():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
+    decayed, spared = make_optimizer(model, OptimizerConfig(name="adamw", weight_decay=0.1)).param_groups
+    assert [tuple(p.shape) for p in decayed["params"]] == [(2, 3)]
+    assert (decayed["weight_decay"], spared["weight_decay"], len(spared["params"])) == (0.1, 0.0, 3)
+
+
+def test_auto_takes_what_is_there():
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,129 @@
+"""Recipes: what is bundled loads, what cannot be is refused by name, overrides arrive as typed."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+
+from curation.errors import ConfigError
+from training.config import TrainConfig
+from training.models.build import build_clap
+from training.models.text import roberta_config, text_model
+from training.recipe import flatten, from_dict, load_recipe, recipe_names, to_dict, to_yaml
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_bundled_recipes_load_and_survive_their_own_text(name, tmp_path):
+    config = load_recipe(name)
+    assert config.run.name == name
+    (tmp_path / "again.yaml").write_text(to_yaml(config), encoding="utf-8")
+    assert load_recipe(str(tmp_path / "again.yaml")) == config
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_overrides_arrive_as_typed():
+    config = load_recipe(
+        "paper-d",
+        [
+            "optimizer.lr=3e-5",
+            "model.audio=cnn14",
+            "model.cnn14.channels=[4, 8]",
+            "data.train=[{manifest: data/x, splits: [train, val]}, {manifest: y}]",
+            "model.spec_augment=null",
+            "model.cnn14.clip_s=5",
+        ],
+    )
+    assert (config.optimizer.lr, config.model.audio, config.model.cnn14.channels) == (3e-5, "cnn14", (4, 8))
+    assert [(source.manifest, source.splits) for source in config.data.train] == [
+        ("data/x", ("train", "val")),
+        ("y", ("train",)),
+    ]
+    assert config.model.spec_augment is None
+    assert config.model.cnn14.clip_s == 5.0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer.learning_rate=1"], "no setting 'optimizer.learning_rate'"),
+        (["optimizer.weight_deacy=1"], "did you mean 'optimizer.weight_decay'?"),
+        (["lr=1"], "did you mean 'optimizer.lr'?"),
+        (["modle.audio=cnn14"], "no setting 'modle'; did you mean 'model'?"),
+        (["run.epochs=many"], "run.epochs must be a whole number, got 'many'"),
+        (["run.epochs=1.5"], "run.epochs must be a whole number, got 1.5"),
+        (["run.epochs=true"], "run.epochs must be a whole number, got True"),
+        (["optimizer.lr=fast"], "optimizer.lr must be a number, got 'fast'"),
+        (["optimizer.name=sgd"], "optimizer.name must be one of adam, adamw, got 'sgd'"),
+        (["model.cnn14.channels=4"], "model.cnn14.channels must be a list, got 4"),
+        (["model.cnn14=4"], "model.cnn14 must hold keys"),
+        (["data.train=[{splits: [train]}]"], "data.train[0] lacks manifest"),
+        (["data.train=[{manifest: x, split: train}]"], "did you mean 'data.train[0].splits'?"),
+        (["data.train=[]"], "data.train names no manifest"),
+        (["model.audio=htsat+cnn14"], "model.audio='htsat+cnn14' must be one of cnn14, htsat, cnn14+htsat"),
+        (["features.f_max=30000"], "0 <= f_min < f_max <= sample_rate / 2 = 22050.0"),
+        (["run.batch_size=1"], "a pair alone has no negatives"),
+        (["run.device=gpu"], "must be auto, cpu, cuda or cuda:N"),
+        (["run.name=a/b"], "must be a plain folder name"),
+        (["model.htsat.depths=[1]"], "must name the same number of stages"),
+        (["model.text.dropout=1"], "must be in [0, 1)"),
+        (["optimizer.lr"], "'optimizer.lr' is not section.key=value"),
+    ],
+)
+def test_what_cannot_be_is_refused(overrides, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_recipe("tiny", overrides)
+
+
+def test_a_recipe_that_is_not_there():
+    with pytest.raises(ConfigError, match=r"did you mean tiny\? bundled are .*paper-d.*tiny"):
+        load_recipe("tinny")
+    with pytest.raises(ConfigError, match=r"none\.yaml: No such file"):
+        load_recipe("none.yaml")
+
+
+def test_a_broken_recipe_file(tmp_path):
+    (tmp_path / "r.yaml").write_text("run: [1, 2", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"recipe .*r\.yaml"):
+        load_recipe(str(tmp_path / "r.yaml"))
+    (tmp_path / "r.yaml").write_text("- run", encoding="utf-8")
+    with pytest.raises(ConfigError, match="must hold sections"):
+        load_recipe(str(tmp_path / "r.yaml"))
+
+
+def test_flatten():
+    assert flatten({"a": {"b": 1, "c": [1]}, "d": None}) == {"a.b": 1, "a.c": [1], "d": None}
+
+
+def test_paper_d_has_the_parameters_of_the_paper():
+    """Counted on the meta device: no memory, no download. The count is that of the parts' references."""
+    config = load_recipe("paper-d")
+    with torch.device("meta"):
+        text = text_model(
+            roberta_config(
+                vocab_size=50_265,
+                hidden_size=768,
+                num_layers=12,
+                num_heads=12,
+                ffn_size=3072,
+                max_tokens=512,
+            )
+        )
+        model = build_clap(config.model, config.features, text=text, tokenizer=None)
+    assert sum(p.numel() for p in text.parameters()) == 124_055_040
+    assert sum(p.numel() for p in model.parameters()) == 234_935_385
+    assert model.audio.num_features == 2048 + 768
+    assert model.audio.clip_samples == {"cnn14": 882_000, "htsat": 441_000}
+
+
+def test_paper_d_states_what_the_paper_states():
+    config = load_recipe("paper-d")
+    assert (config.run.epochs, config.run.batch_size, config.model.embed_dim) == (45, 128, 1024)
+    assert (config.optimizer.name, config.optimizer.lr) == ("adam", 1e-4)
+    assert (config.schedule.name, config.schedule.step_epochs, config.schedule.gamma) == ("step", 20, 0.1)
+    assert config.model.initial_temperature == 0.007
+    features = config.features
+    assert (features.sample_rate, features.n_fft, features.hop_length, features.n_mels) == (44_100, 1024, 320, 64)
+    assert (features.f_min, features.f_max) == (50, 8000)

@@ -1,0 +1,155 @@
+"""Files of a run: the model folder that retrieval loads, and checkpoints that hold all that a resumed run needs.
+
+    runs/<name>/model/           model.safetensors, config.json, tokenizer
+    runs/<name>/checkpoints/     last.pt, best.pt
+
+Every file appears whole or not at all. Checkpoints are read as tensors and plain values only (``weights_only``), so
+opening one runs no code of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crawler.items import open_whole
+from curation.errors import ConfigError
+from training.models.clap import Clap
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+CHECKPOINT_FORMAT = 1
+
+
+def model_folder(run: Path) -> Path:
+    """Return the model folder of a run, or the folder itself if it is one.
+
+    Raises:
+        ConfigError: If there is no model in it.
+    """
+    for folder in (run / "model", run):
+        if (folder / WEIGHTS_FILE).is_file() and (folder / CONFIG_FILE).is_file():
+            return folder
+    if (run / "checkpoints").is_dir():
+        raise ConfigError(f"{run}: the run has no model yet; train it on with the command that began it")
+    raise ConfigError(f"{run}: not a run: it has no model/{WEIGHTS_FILE}; train one with: wavtext5k-train tiny")
+
+
+def model_hash(folder: Path) -> str:
+    """Return the sha256 of a run's weights file, which an index remembers.
+
+    Raises:
+        ConfigError: If there is no model in the folder.
+    """
+    digest = hashlib.sha256()
+    with (model_folder(folder) / WEIGHTS_FILE).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return what a run's model says about itself: its settings, and the caption templates it was trained with.
+
+    Raises:
+        ConfigError: If there is no model in the folder, or its config.json is none.
+    """
+    file = model_folder(folder) / CONFIG_FILE
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{file}: not JSON: {error}") from error
+    if not isinstance(description, dict):
+        raise ConfigError(f"{file}: must hold an object")
+    return description
+
+
+def save_model(model: Clap, folder: Path) -> None:
+    """Write a model folder: tokenizer and config.json, then the weights."""
+    from safetensors.torch import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        model.tokenizer.save_pretrained(temporary)
+        for file in sorted(Path(temporary).iterdir()):
+            with open_whole(folder / file.name) as whole, file.open("rb") as written:
+                shutil.copyfileobj(written, whole)
+    with open_whole(folder / CONFIG_FILE, "w") as whole:
+        whole.write(json.dumps(model.description, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with open_whole(folder / WEIGHTS_FILE) as whole:
+        whole.write(save(weights))
+
+
+def load_model(folder: Path) -> Clap:
+    """Return the model of a run or of a model folder, on the CPU, in evaluation mode.
+
+    Raises:
+        ConfigError: If files are missing, or weights and config do not fit each other; names the first tensor.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from training.models.build import clap_of
+    from training.tokenizer import load_tokenizer
+
+    folder = model_folder(folder)
+    model = clap_of(read_description(folder), load_tokenizer(folder))
+    try:
+        weights = load_file(folder / WEIGHTS_FILE)
+    except SafetensorError as error:
+        raise ConfigError(f"{folder / WEIGHTS_FILE}: not whole or no safetensors file ({error})") from error
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if expected != found:
+        name = sorted(name for name in expected | found if expected.get(name) != found.get(name))[0]
+        raise ConfigError(
+            f"{folder}: weights and config.json do not fit: {name} has shape {found.get(name, 'none')} in "
+            f"{WEIGHTS_FILE}, {expected.get(name, 'none')} by {CONFIG_FILE}"
+        )
+    model.load_state_dict(weights)
+    model.sha256 = model_hash(folder)
+    return model.eval()
+
+
+def save_checkpoint(file: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint of tensors and plain values, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save({"format": CHECKPOINT_FORMAT, **state}, buffer)
+    with open_whole(file) as whole:
+        whole.write(buffer.getbuffer())
+
+
+def load_checkpoint(file: Path) -> dict[str, Any]:
+    """Return a checkpoint, its tensors on the CPU.
+
+    Raises:
+        ConfigError: If the file is no checkpoint, or one of another format.
+    """
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ConfigError(f"{file}: not a checkpoint of ours ({type(error).__name__}: {error})") from error
+    if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
+        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise ConfigError(f"{file}: checkpoint format {found!r}, this code reads {CHECKPOINT_FORMAT}")
+    return state
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of the random generators that models draw from."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Set the random generators to a state from ``random_state``."""
+    torch.set_rng_state(state["cpu"])
+    if len(state["cuda"]) == (torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        torch.cuda.set_rng_state_all(state["cuda"])

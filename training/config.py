@@ -1,0 +1,324 @@
+"""The settings of a run: frozen dataclasses, each checked when it is built.
+
+Defaults are the paper's (section 4.2 of arXiv:2209.14275); a recipe (training/recipe.py) states what it changes.
+Configs stop at the builders: models, losses and loops take plain values.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from curation.errors import ConfigError
+
+AUDIO_ENCODERS = ("cnn14", "htsat")
+"""In the order in which the tower joins their outputs (the paper's equation 5)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureConfig:
+    """The log-mel front end that all audio encoders share."""
+
+    sample_rate: int = 44_100
+    """Hz. Must equal the manifest's sample_rate; training stops if it does not."""
+    n_fft: int = 1024
+    """Samples in a window."""
+    hop_length: int = 320
+    """Samples between frames: 320 at 44.1 kHz is 7.26 ms."""
+    n_mels: int = 64
+    f_min: float = 50.0
+    f_max: float = 8_000.0
+    """Hz. Edges of the mel filter bank."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
+            raise ConfigError(
+                f"features.f_min={self.f_min} and features.f_max={self.f_max} must satisfy "
+                f"0 <= f_min < f_max <= sample_rate / 2 = {self.sample_rate / 2}"
+            )
+        _positive(self, "features", "n_fft", "hop_length", "n_mels")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecAugmentConfig:
+    """Stripes masked in training, as PANNs does; widths are uniform from 0 to one less than stated."""
+
+    time_stripes: int = 2
+    time_width: int = 64
+    """Frames."""
+    freq_stripes: int = 2
+    freq_width: int = 8
+    """Mel bands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cnn14Config:
+    """CNN14; the defaults are PANNs' own."""
+
+    clip_s: float = 20.0
+    """Seconds of sound it reads: longer clips are cropped in training and read in windows in evaluation."""
+    channels: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
+    block_dropout: float = 0.2
+    head_dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        _positive(self, "model.cnn14", "clip_s", "channels")
+        _fraction(self, "model.cnn14", "block_dropout", "head_dropout")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HtsatConfig:
+    """HTSAT; the defaults are those of its AudioSet model."""
+
+    clip_s: float = 10.0
+    """Seconds of sound it reads; see Cnn14Config."""
+    spec_size: int = 256
+    patch_size: int = 4
+    embed_dim: int = 96
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    num_heads: tuple[int, ...] = (4, 8, 16, 32)
+    window_size: int = 8
+    drop_path_rate: float = 0.1
+    long_clips: Literal["halves", "centre", "resize", "windows"] = "halves"
+    """What becomes of frames beyond those the square holds: see training.models.htsat.LONG_CLIPS."""
+
+    def __post_init__(self) -> None:
+        _positive(
+            self,
+            "model.htsat",
+            "clip_s",
+            "spec_size",
+            "patch_size",
+            "embed_dim",
+            "depths",
+            "num_heads",
+            "window_size",
+        )
+        _fraction(self, "model.htsat", "drop_path_rate")
+        if len(self.depths) != len(self.num_heads):
+            raise ConfigError(
+                f"model.htsat.depths={list(self.depths)} and model.htsat.num_heads={list(self.num_heads)} "
+                "must name the same number of stages"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextConfig:
+    """The text encoder."""
+
+    encoder: str = "roberta-base"
+    """Name or folder of a transformers encoder; "scratch" builds a RoBERTa of the sizes below, with a byte-level BPE
+    trained on the training captions."""
+    pooling: Literal["first", "mean"] = "first"
+    """What stands for a text: its first token (RoBERTa, BERT), or the mean of its tokens (MiniLM)."""
+    max_tokens: int = 77
+    """Longer texts are cut."""
+    vocab_size: int = 1024
+    hidden_size: int = 64
+    num_layers: int = 2
+    num_heads: int = 4
+    ffn_size: int = 128
+    dropout: float = 0.1
+    """Sizes of a "scratch" encoder; others bring their own."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "model.text", "max_tokens", "vocab_size", "hidden_size", "num_layers", "num_heads", "ffn_size")
+        _fraction(self, "model.text", "dropout")
+        if self.hidden_size % self.num_heads:
+            raise ConfigError(
+                f"model.text.hidden_size={self.hidden_size} must be a multiple of num_heads={self.num_heads}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The two towers and what joins them."""
+
+    audio: str = "cnn14+htsat"
+    """Audio encoders, joined by "+"; their outputs are concatenated, CNN14 first."""
+    embed_dim: int = 1024
+    """Of the common space."""
+    projection_bias: bool = True
+    initial_temperature: float = 0.007
+    """logit_scale starts at ln(1 / this). The paper's 0.007 starts above the clamp, so at 100; CLIP has 0.07."""
+    spec_augment: SpecAugmentConfig | None = field(default_factory=SpecAugmentConfig)
+    """None: no masking."""
+    cnn14: Cnn14Config = field(default_factory=Cnn14Config)
+    htsat: HtsatConfig = field(default_factory=HtsatConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+
+    def __post_init__(self) -> None:
+        names = self.audio.split("+")
+        if tuple(names) != tuple(name for name in AUDIO_ENCODERS if name in names):
+            raise ConfigError(f"model.audio={self.audio!r} must be one of cnn14, htsat, cnn14+htsat")
+        _positive(self, "model", "embed_dim", "initial_temperature")
+
+    @property
+    def audio_encoders(self) -> tuple[str, ...]:
+        """Names of the audio encoders, in the tower's order."""
+        return tuple(self.audio.split("+"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestConfig:
+    """Clips of one manifest."""
+
+    manifest: str
+    """Its folder, or manifest.parquet itself."""
+    splits: tuple[str, ...] = ("train",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """What is trained and validated on, and how it is read."""
+
+    train: tuple[ManifestConfig, ...] = (ManifestConfig(manifest="data/curated"),)
+    val: tuple[ManifestConfig, ...] = ()
+    """What the best checkpoint is chosen by. None: the last epoch is taken."""
+    templates: tuple[str, ...] = ("{title}. {description}",)
+    """Captions of clips that people did not caption. With several, each visit draws one; evaluation takes the first."""
+    captions: Literal["each", "one"] = "each"
+    """Of clips with several human captions: each makes a pair (the paper), or each visit draws one."""
+    crop: Literal["coupled", "independent"] = "coupled"
+    """Whether the shorter encoder's crop lies inside the longer one's. The paper does not say."""
+    gain_db: float = 0.0
+    """Level drawn per visit from plus or minus this."""
+    shift: bool = False
+    """Start clips shorter than the crop anywhere, going round, instead of at their first sample."""
+    workers: int = 0
+    """Reading processes beside the training one."""
+    cache_mb: int = 512
+    """Clips are kept decoded in memory if all fit into this (and workers is 0)."""
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise ConfigError("data.train names no manifest")
+        if not self.templates:
+            raise ConfigError('data.templates is empty; the paper\'s is ["{title}. {description}"]')
+        if self.workers < 0 or self.cache_mb < 0 or self.gain_db < 0:
+            raise ConfigError("data.workers, data.cache_mb and data.gain_db must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossConfig:
+    """The contrastive loss."""
+
+    mask_same_clip: bool = False
+    """Leave pairs of one clip, or with one caption, out of each other's negatives. The paper keeps them in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    """The optimiser."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    """On matrices only: not on biases, norms and the logit scale."""
+    betas: tuple[float, ...] = (0.9, 0.999)
+    clip_norm: float = 0.0
+    """Gradients are scaled down to this norm; 0: left alone."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "optimizer", "lr")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optimizer.betas={list(self.betas)} must be two numbers in [0, 1)")
+        if self.weight_decay < 0 or self.clip_norm < 0:
+            raise ConfigError("optimizer.weight_decay and optimizer.clip_norm must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleConfig:
+    """The learning rate over the run."""
+
+    name: Literal["step", "cosine", "constant"] = "step"
+    warmup_steps: int = 0
+    """Steps over which it rises from 0."""
+    step_epochs: int = 20
+    gamma: float = 0.1
+    """step: multiplied by gamma every step_epochs epochs."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "schedule", "step_epochs", "gamma")
+        if self.warmup_steps < 0:
+            raise ConfigError(f"schedule.warmup_steps={self.warmup_steps} must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointConfig:
+    """What a killed run loses at most."""
+
+    every: int = 500
+    """Steps between checkpoints; one is also written after every evaluation and at the end."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "checkpoint", "every")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """The run as a whole."""
+
+    name: str = ""
+    """The recipe's name if empty. The same name resumes."""
+    folder: str = "runs"
+    epochs: int = 45
+    batch_size: int = 128
+    """Pairs a step: each sees the others as negatives."""
+    eval_every: int = 1
+    """Epochs between evaluations on data.val."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    seed: int = 0
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1; auto takes a GPU where there is one."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: autocast, on a GPU."""
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice. Another number rounds differently."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "run", "epochs", "eval_every", "log_every")
+        if self.batch_size < 2:
+            raise ConfigError(f"run.batch_size={self.batch_size} must be at least 2: a pair alone has no negatives")
+        if self.threads < 0:
+            raise ConfigError(f"run.threads={self.threads} must be 0 or more")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(f"run.device={self.device!r} must be auto, cpu, cuda or cuda:N")
+        if self.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ConfigError(f"run.name={self.name!r} must be a plain folder name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """A whole recipe."""
+
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run lies."""
+        return Path(self.run.folder) / self.run.name
+
+
+def _positive(section: Any, place: str, *names: str) -> None:
+    for name in names:
+        value = getattr(section, name)
+        many = value if isinstance(value, tuple) else (value,)
+        if not many or min(many) <= 0:
+            raise ConfigError(f"{place}.{name}={list(many) if many is value else value} must be greater than 0")
+
+
+def _fraction(section: Any, place: str, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(section, name) < 1:
+            raise ConfigError(f"{place}.{name}={getattr(section, name)} must be in [0, 1)")

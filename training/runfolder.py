@@ -1,0 +1,62 @@
+"""Whose run is in a run folder: one of the same settings and the same data is resumed, any other refused.
+
+Data are compared by the manifests' content, not by their path, so a run may move together with its data.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from curation.errors import ConfigError
+from training import checkpoint
+from training.config import TrainConfig
+from training.recipe import flatten, to_dict
+
+_MAY_CHANGE = {
+    *("run.name", "run.folder", "run.device", "run.threads", "run.log_every"),
+    *("data.workers", "data.cache_mb", "checkpoint.every"),
+}
+"""Settings that a resumed run may have otherwise: they decide where and how fast, not what comes out."""
+
+_COMPARED_BY_CONTENT = {"data.train", "data.val"}
+_OWN_FILES = {"config.yaml", "metrics.jsonl", "checkpoints", "model"}
+
+
+def stored_state(folder: Path, config: TrainConfig, data: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the run folder's last checkpoint, None if there is none; refuses one of another run."""
+    file = folder / "checkpoints" / "last.pt"
+    if not file.is_file():
+        strange = (
+            sorted(path.name for path in folder.iterdir() if path.name not in _OWN_FILES) if folder.is_dir() else []
+        )
+        if strange:
+            raise ConfigError(f"{folder}: not a run folder (it holds {strange[0]}); name another one with run.name=")
+        return None
+    state = checkpoint.load_checkpoint(file)
+    advice = f"give this one another name (run.name=...), or remove {folder} to begin anew"
+    before, now = flatten(state["config"]), flatten(to_dict(config))
+    for key in sorted(before.keys() | now.keys()):
+        if key not in _MAY_CHANGE | _COMPARED_BY_CONTENT and before.get(key) != now.get(key):
+            raise ConfigError(
+                f"{folder}: holds a run with {key}={before.get(key)}, this one has {key}={now.get(key)}; {advice}"
+            )
+    for old, new in zip(state["data"], data, strict=False):
+        if (old["role"], old["splits"]) == (new["role"], new["splits"]) and old["sha256"] != new["sha256"]:
+            raise ConfigError(
+                f"{folder}: holds a run on another version of {new['manifest']} (sha256 {old['sha256'][:12]}, "
+                f"now {new['sha256'][:12]}); {advice}"
+            )
+    if [_content(source) for source in state["data"]] != [_content(source) for source in data]:
+        raise ConfigError(
+            f"{folder}: holds a run on other data ({_names(state['data'])}, now {_names(data)}); {advice}"
+        )
+    return state
+
+
+def _content(source: dict[str, Any]) -> tuple[Any, ...]:
+    return source["role"], source["splits"], source["sha256"]
+
+
+def _names(data: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{source['role']} {source['manifest']} {'+'.join(source['splits'])}" for source in data)
