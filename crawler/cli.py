@@ -125,7 +125,7 @@ def _crawl(spider: str, arguments: dict[str, str], *, raw: Path, settings: list[
     values.setmodule("crawler.settings", priority="project")
     values.set("LOG_LEVEL", "WARNING", priority="project")
     values.set("RAW_DIR", str(raw), priority="cmdline")
-    values.set("PRINT_PLAN", False, priority="cmdline")
+    values.set("PRINT_RESULT", False, priority="cmdline")
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not (name and equals):
@@ -148,7 +148,7 @@ def _conclude(report: CrawlReport, *, raw: Path, dry_run: bool, max_failed: floa
     if json:
         print(report.to_json(), end="")
     elif report.known:
-        print(report.plan() if dry_run else raw / report.source)
+        print(report.plan() if dry_run else f"{report.table()}\nwrote              {raw / report.source}")
     message = report.verdict(max_failed)
     if dry_run and report.known:
         message = report.error

@@ -149,10 +149,10 @@ class CrawlReport:
             ("requests", sum(self.requests.values()), _counts(self.requests)),
             ("seconds", round(self.seconds), f"{self.bytes / 2**20:.1f} MiB"),
         ]
-        lines = [f"{self.source} {name:9}{count:8}    {more}".rstrip() for name, count, more in rows]
+        lines = [f"{name:9}{count:8}  {more}".rstrip() for name, count, more in rows]
         for name, counts in sorted(self.selectors.items()):
-            lines.append(f"{self.source} {name:17}    {_counts(dict(counts.most_common()))}")
-        return "\n".join(lines + [f"{self.source} warning: {warning}" for warning in self.warnings])
+            lines.append(f"  {name:15}  {_counts(dict(counts.most_common()))}")
+        return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
 
 
 def _counts(counts: dict[str, int]) -> str:

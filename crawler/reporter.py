@@ -140,15 +140,13 @@ class Reporter:
         if report.error and reason == "finished":
             report.finish_reason = "listing_incomplete" if report.known else "unreachable"
         report.delay_s = self.crawler.settings.getfloat("DOWNLOAD_DELAY")
-        if spider.dry_run:
-            if self.crawler.settings.getbool("PRINT_PLAN"):
-                print(report.plan(), flush=True)
-            return
-        try:
-            self._write()
-        except OSError as error:
-            report.error = report.error or f"cannot write {self.path}: {error.strerror or error}"
-        print(report.table(), file=sys.stderr, flush=True)
+        if not spider.dry_run:
+            try:
+                self._write()
+            except OSError as error:
+                report.error = report.error or f"cannot write {self.path}: {error.strerror or error}"
+        if self.crawler.settings.getbool("PRINT_RESULT"):
+            print(report.plan() if spider.dry_run else report.table(), flush=True)
 
     def _write(self) -> None:
         with open_whole(self.path, "w") as file:

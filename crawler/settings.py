@@ -12,7 +12,7 @@ SPIDER_MODULES = ["crawler.spiders"]
 RAW_DIR = "data/raw"  # records and audio go to <RAW_DIR>/<spider>/
 CONTACT = ""  # an address that the user agent names: mailto:... or a page
 PROGRESS_SECONDS = 5.0  # between two lines of progress on stderr
-PRINT_PLAN = True  # a dry run prints its plan to stdout; wavtext5k-crawl prints it by itself
+PRINT_RESULT = True  # the closing table, or a dry run's plan, to stdout; wavtext5k-crawl prints it by itself
 
 # Polite: what robots.txt says holds, one request at a time, a second apart, slower when the site is slow.
 ROBOTSTXT_OBEY = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import shlex
 import shutil
@@ -82,6 +83,7 @@ def demo(
     ] = None,
 ) -> None:
     """Crawl, curate, train, evaluate and search on synthesised sounds, offline."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # threads that wait give a busy core away: see training.cli
     with exit_on_error():
         report = run_demo(out, count=count, seed=seed, overrides=overrides or [])
         print(render_report(report, out))

@@ -2,7 +2,8 @@
 
 A ``console`` block needs no outside network: its ``$`` lines are run in order, in one empty folder, and what stands
 below a command must be what it prints (numbers apart, and apart from what a trained model ranks). In ``sh`` blocks
-(the real sites, make, torchrun) commands, subcommands, options, spiders, recipes and settings must exist.
+(the real sites, make) commands, subcommands, options, spiders, recipes and settings must exist. ``python`` blocks are
+run after the console blocks, on what those made.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def check_scrapy(words: list[str]) -> None:
     settings = Settings()
     settings.setmodule("crawler.settings")
     assert words[0] in ("crawl", "list")
-    if words[0] == "crawl" and words[1] != "<site>":
+    if words[0] == "crawl" and words[1:] and words[1] != "<site>":
         assert words[1] in SpiderLoader.from_settings(settings).list()
     pairs = list(itertools.pairwise(words))
     assert {value.split("=")[0] for flag, value in pairs if flag == "-a"} <= {"base_url", "limit", "dry_run"}
@@ -154,6 +155,10 @@ def test_the_console_blocks_do_what_they_show(tmp_path: Path) -> None:
                 assert not missing, f"$ {command}\nprinted:\n{done.stdout}\n{done.stderr[-3000:]}\nmissing: {missing}"
             else:
                 assert len(done.stdout.splitlines()) == len(step.output), f"$ {command}\n{done.stdout}"
+        for code in blocks("python"):
+            argv = [sys.executable, "-W", "error", "-c", code]
+            done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{code}\n{done.stderr[-3000:]}"
     finally:
         for server in servers:
             server.terminate()

@@ -90,7 +90,10 @@ def read_clips(sources: Sequence[ManifestConfig], templates: Sequence[str], *, s
     for source in sources:
         for clip in _of_manifest(source, templates, sample_rate):
             if clips.setdefault(clip.clip_id, clip).path != clip.path:
-                raise ConfigError(f"clip {clip.clip_id!r} is in two manifests: {source.manifest} and another")
+                raise ConfigError(
+                    f"clip {clip.clip_id!r} is in {source.manifest} and in another manifest; each clip may be there "
+                    "once: leave one manifest out, or build both from one raw folder"
+                )
     return list(clips.values())
 
 

@@ -12,8 +12,8 @@ import torch
 from curation.audio import to_pcm, write_flac
 from curation.manifest import write_manifest
 from tests.curation.support import row
-from training.recipe import load_recipe
 from training.models.build import new_clap
+from training.recipe import load_recipe
 
 
 @pytest.fixture(scope="session")

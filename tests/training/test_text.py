@@ -31,10 +31,17 @@ def test_special_tokens_have_robertas_ids(tokenizer):
 
 
 @pytest.mark.parametrize("text", ["A dog barks.", "Ünïcode 🐕 犬", "tabs\tand\nlines", "\u0000"])
-def test_no_text_is_unknown_and_all_come_back(tokenizer, text):
+def test_no_text_is_unknown_and_all_come_back_in_small_letters(tokenizer, text):
     ids = token_ids(tokenizer, [text], max_tokens=1000)[0]
     assert 3 not in ids
-    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    assert tokenizer.decode(ids, skip_special_tokens=True) == f" {text.lower()}"
+
+
+def test_case_and_place_make_no_other_word(tokenizer):
+    first, second, third = token_ids(tokenizer, ["Dog barks", "dog barks", "DOG BARKS"], max_tokens=24)
+    assert first == second == third
+    alone = token_ids(tokenizer, ["dog"], max_tokens=24)[0][1:-1]
+    assert token_ids(tokenizer, ["a dog"], max_tokens=24)[0][-1 - len(alone) : -1] == alone
 
 
 def test_texts_are_cut(tokenizer, model):
