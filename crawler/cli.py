@@ -158,7 +158,7 @@ def _conclude(report: CrawlReport, *, raw: Path, dry_run: bool, max_failed: floa
 
 def _print_version(on: bool) -> None:
     if on:
-        print(f"wavtext5k-crawl {version('wavtext5k')}")
+        print(f"wavtext5k {version('wavtext5k')}")
         raise typer.Exit
 
 

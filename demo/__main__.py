@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,6 +74,12 @@ class Stages:
         return done.stdout
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"wavtext5k {version('wavtext5k')}")
+        raise typer.Exit
+
+
 @app.command(epilog="Example: python -m demo --out runs/demo")
 def demo(
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("runs/demo"),
@@ -81,6 +88,7 @@ def demo(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings of the recipe tiny, such as run.epochs=2.")
     ] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
 ) -> None:
     """Crawl, curate, train, evaluate and search on synthesised sounds, offline."""
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # threads that wait give a busy core away: see training.cli

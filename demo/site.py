@@ -239,7 +239,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 def _show_version(asked: bool) -> None:
     if asked:
-        print(version("wavtext5k"))
+        print(f"wavtext5k {version('wavtext5k')}")
         raise typer.Exit
 
 

@@ -71,7 +71,8 @@ def test_version_and_help_of_every_command(bin_folder: Path, tmp_path: Path, com
     for words in ((), *((sub,) for sub in COMMANDS[command])):
         shown = run(bin_folder, tmp_path, command, *words, "--help")
         assert shown.returncode == 0, shown.stderr
-        assert "Example: " in shown.stdout.strip().splitlines()[-1], f"{command} {words}: no example at the end"
+        last_paragraph = shown.stdout.strip().split("\n\n")[-1].strip()
+        assert last_paragraph.startswith("Example: "), f"{command} {words}: no example at the end"
     assert run(bin_folder, tmp_path, command, "--no-such-option").returncode == 2
 
 

@@ -15,7 +15,7 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 
 def test_version() -> None:
-    assert run("--version").stdout == f"wavtext5k-crawl {version('wavtext5k')}\n"
+    assert run("--version").stdout == f"wavtext5k {version('wavtext5k')}\n"
 
 
 @pytest.mark.parametrize(
