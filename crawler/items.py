@@ -35,6 +35,7 @@ CRAWL_REPORT = "crawl_report.json"
 
 _SOURCE = re.compile(r"[a-z0-9_]+")
 _SOURCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_AUDIO_FILE = re.compile(r"audio/[A-Za-z0-9][A-Za-z0-9._-]{0,140}")
 
 
 class RecordError(ValueError):
@@ -88,8 +89,8 @@ class CrawlRecord:
             raise RecordError(f"bytes must be a whole number, 0 or more, got {self.bytes!r}")
         if not isinstance(self.extra, dict):
             raise RecordError(f"extra must be an object, got {self.extra!r}")
-        if not re.fullmatch(r"audio/[^/\\]+", self.audio_file) or ".." in self.audio_file:
-            raise RecordError(f"audio_file {self.audio_file!r} must be a file in audio/")
+        if not _AUDIO_FILE.fullmatch(self.audio_file):
+            raise RecordError(f"audio_file {self.audio_file!r} must be a file in audio/: {_AUDIO_FILE.pattern}")
 
     def to_json(self) -> str:
         """Return the record as the text of its file: sorted keys, UTF-8 kept, a line end at the end."""
@@ -104,7 +105,7 @@ class CrawlRecord:
         """
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and brackets without end
             raise RecordError(f"not JSON: {error}") from error
         if not isinstance(values, dict):
             raise RecordError(f"must be a JSON object, got {type(values).__name__}")
@@ -138,7 +139,7 @@ def open_whole(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         mode: "wb" or "w" (UTF-8, line ends as written).
 
     Raises:
-        OSError: As the file system says; the partial file is removed.
+        OSError: As the file system says, with the file's name; the partial file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -149,7 +150,9 @@ def open_whole(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a full disk, said by write(), names no file by itself
         raise

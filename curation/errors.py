@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class WavTextError(Exception):
@@ -26,14 +28,25 @@ class ConfigError(WavTextError):
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Turn what a user can mend into one line and exit code 1; anything else is a bug and keeps its traceback."""
+    """Turn what a user can mend into one line and exit code 1; anything else is a bug and keeps its traceback.
+
+    A name that the terminal cannot show is shown with escapes, rather than losing a result that is already on disk.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
+        sys.stdout.flush()
     except WavTextError as error:
         sys.exit(_say(str(error)))
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        with suppress(OSError):  # whoever read our output has gone; Python would complain again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_say("the output was closed before everything was written"))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             where = f": {error.filename}" if error.filename else ""

@@ -35,6 +35,7 @@ def options(
 
 
 @app.command(epilog="Example: wavtext5k-search index runs/demo/run runs/demo/curated --out runs/demo/index")
+@exit_on_error()
 def index(
     run: Annotated[Path, typer.Argument(help="A run folder (or its model folder).", show_default=False)],
     manifest: Annotated[Path, typer.Argument(help="A manifest, or its folder.", show_default=False)],
@@ -42,18 +43,17 @@ def index(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
 ) -> None:
     """Embed every clip of a manifest, so that queries can find it."""
-    with exit_on_error():
-        from tqdm import tqdm
+    from tqdm import tqdm
 
-        from retrieval.index import build_index
+    from retrieval.index import build_index
 
-        with tqdm(unit="clip", desc="embed", mininterval=1.0, disable=None, leave=False) as bar:
+    with tqdm(unit="clip", desc="embed", mininterval=1.0, disable=None, leave=False) as bar:
 
-            def advance(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
 
-            info, was_built = build_index(run, manifest, out, progress=advance)
+        info, was_built = build_index(run, manifest, out, progress=advance)
     if as_json:
         print(json.dumps(asdict(info) | {"was_built": was_built}))
     else:
@@ -62,6 +62,7 @@ def index(
 
 
 @app.command(epilog='Example: wavtext5k-search query runs/demo/index "rain on a roof" --top 5')
+@exit_on_error()
 def query(
     index: Annotated[Path, typer.Argument(help="An index folder.", show_default=False)],
     text: Annotated[str | None, typer.Argument(help="What the sound should be.", show_default=False)] = None,
@@ -75,18 +76,17 @@ def query(
         raise typer.BadParameter("give either a text or --audio FILE")
     if text is not None and not text.strip():
         raise typer.BadParameter("the text is empty; write what the sound should be")
-    with exit_on_error():
-        from retrieval.index import Index
-        from retrieval.search import search_audio, search_text
+    from retrieval.index import Index
+    from retrieval.search import search_audio, search_text
 
-        opened = Index.open(index)
-        if audio is not None and not audio.is_file():
-            raise AudioError(f"{audio}: no such file")
-        clap = opened.load_model(model)
-        if audio is not None:
-            hits = search_audio(opened, clap, audio, top=top)
-        else:
-            hits = search_text(opened, clap, str(text), top=top)
+    opened = Index.open(index)
+    if audio is not None and not audio.is_file():
+        raise AudioError(f"{audio}: no such file")
+    clap = opened.load_model(model)
+    if audio is not None:
+        hits = search_audio(opened, clap, audio, top=top)
+    else:
+        hits = search_text(opened, clap, str(text), top=top)
     if as_json:
         print(json.dumps([asdict(hit) for hit in hits]))
         return
