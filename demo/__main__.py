@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -98,7 +99,16 @@ def demo(
 
 
 def run_demo(out: Path, *, count: int, seed: int, overrides: list[str]) -> dict[str, Any]:
-    """Run every stage and write ``report.json`` and ``report.png``; return the report."""
+    """Run every stage and write ``report.json`` and ``report.png``; return the report.
+
+    Raises:
+        WavTextError: If a stage fails, the folder is another demo's, or an override names the run.
+    """
+    for override in overrides:
+        if override.partition("=")[0] in ("run.name", "run.folder"):
+            raise WavTextError(f"{override}: the demo's run is {out}/run; choose another --out instead")
+    if "${" in str(out):
+        raise WavTextError(f"--out {out}: recipes read ${{...}} as a reference; choose another folder")
     stages = Stages(total=7)
     with stages.stage("sounds", f"synthesise {count} sound effects"):
         catalogues = make_sounds(out / "site", count=count, seed=seed)
@@ -108,8 +118,9 @@ def run_demo(out: Path, *, count: int, seed: int, overrides: list[str]) -> dict[
         fractions = ("--val-fraction", "0.08", "--test-fraction", "0.16")
         stages.run("wavtext5k-curate", "build", "--raw", f"{out}/raw", "--out", f"{out}/curated", *fractions)
     with stages.stage("train", "train a small CLAP"):
-        manifest = f"{{manifest: {out}/curated, splits: [%s]}}"
-        data = (f"data.train=[{manifest % 'train'}]", f"data.val=[{manifest % 'val'}]")
+        data = [
+            f"data.{split}=[{{manifest: {_quoted(out / 'curated')}, splits: [{split}]}}]" for split in ("train", "val")
+        ]
         stages.run("wavtext5k-train", "tiny", "run.name=run", f"run.folder={out}", *data, *overrides)
     with stages.stage("index", "index every clip"):
         index = ("index", f"{out}/run", f"{out}/curated", "--out", f"{out}/index", "--json")
@@ -165,7 +176,7 @@ def crawl_sites(stages: Stages, catalogues: dict[str, Path], out: Path) -> None:
 def evaluate(stages: Stages, out: Path, *, key: str) -> dict[str, Any]:
     """Return the scores on the test split, from the last report where model and manifest are still the same."""
     path = out / "evaluation.json"
-    if path.is_file():
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         known = json.loads(path.read_text(encoding="utf-8"))
         if known["key"] == key:
             print("the scores of this model on this manifest are known", file=sys.stderr)
@@ -224,7 +235,7 @@ def collect(
 
 def keep_earlier_cost(report: dict[str, Any], path: Path) -> None:
     """Keep what the work took when it was done, where this run only found it done."""
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, AttributeError):
         earlier = json.loads(path.read_text(encoding="utf-8"))
         if earlier.get("made_from") == report["made_from"]:
             report |= {key: earlier[key] for key in ("seconds", "largest_process_mib")}
@@ -272,6 +283,11 @@ def render_report(report: dict[str, Any], out: Path) -> str:
 
 WAYS = ("text_to_audio", "audio_to_text")
 METRICS = {"recall_at_1": "R@1", "recall_at_5": "R@5", "recall_at_10": "R@10", "map_at_10": "mAP@10"}
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as a recipe's YAML takes it: plain where it can be."""
+    return str(path) if re.fullmatch(r"[\w./-]+", str(path)) else json.dumps(str(path))
 
 
 def _counts(counts: dict[str, int]) -> str:

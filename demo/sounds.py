@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 import typer
 
-from curation.errors import exit_on_error
+from curation.errors import WavTextError, exit_on_error
 from demo.catalogue import Clip, write_catalogue
 from demo.effects import FAMILIES as _FAMILIES
 from demo.effects.family import Family
@@ -73,6 +73,8 @@ DEFECTS_MADE = ("silent", "too_short", "duplicate_bytes", "duplicate_pcm", "no_t
 FAULTY = len(FAULTS_MADE) + len(DEFECTS_MADE)
 """How many clips of a catalogue are not as they should be: 12, in every catalogue of FAULTY_FROM clips or more."""
 FAULTY_FROM = 100
+MARKER = ".made-by-demo-sounds"
+"""An empty file that says whose the folder is: what lies in it may be written anew."""
 FIRST_ID = 10_001
 """Beyond the ids of both real sites, so that a demo's clips and real ones can share a training set."""
 
@@ -89,11 +91,12 @@ def write_sounds(folder: Path, *, count: int = 900, seed: int = 0) -> list[Clip]
 
     Raises:
         ValueError: If count is below 1.
+        WavTextError: If the folder holds what this did not make.
         OSError: If the folder cannot be written.
     """
     if count < 1:
         raise ValueError(f"count must be 1 or more, got {count}")
-    folder.mkdir(parents=True, exist_ok=True)
+    claim_folder(folder)
     problems = _problems(count)
     choices = [_shuffled(family, seed, number) for number, family in enumerate(_FAMILIES)]
     clips: list[Clip] = []
@@ -107,7 +110,23 @@ def write_sounds(folder: Path, *, count: int = 900, seed: int = 0) -> list[Clip]
     for clip_id, problem in problems.items():
         if problem in ("duplicate_bytes", "duplicate_pcm"):
             clips[clip_id - 1] = _copy(folder, clips, clip_id, as_flac=problem == "duplicate_pcm")
+    named = {name for clip in clips for name in clip.files.values()}
+    for stale in folder.iterdir():  # of an earlier, larger set
+        if stale.name not in named | {MARKER}:
+            stale.unlink()
     return [dataclasses.replace(clip, id=FIRST_ID - 1 + clip.id) for clip in clips]
+
+
+def claim_folder(folder: Path) -> None:
+    """Make the folder for the audio files, or make sure that it is one of ours.
+
+    Raises:
+        WavTextError: If it holds what this did not make.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise WavTextError(f"{folder} holds files that demo.sounds did not make; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
 
 
 def _problems(count: int) -> dict[int, str]:
@@ -259,6 +278,9 @@ def main(
     if family is not None and family not in FAMILIES:
         raise typer.BadParameter(f"{family!r} is not one of {', '.join(FAMILIES)}", param_hint="--family")
     with exit_on_error():
+        if (out / "catalogue.jsonl").exists() and not (out / "audio" / MARKER).is_file():
+            raise WavTextError(f"{out / 'catalogue.jsonl'}: demo.sounds did not make this; choose another --out")
+        claim_folder(out / "audio")
         (out / "catalogue.jsonl").unlink(missing_ok=True)  # it stands only while every file it names is whole
         clips = write_sounds(out / "audio", count=count, seed=seed)
         write_catalogue(out / "catalogue.jsonl", clips)

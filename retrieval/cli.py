@@ -76,12 +76,14 @@ def query(
         raise typer.BadParameter("give either a text or --audio FILE")
     if text is not None and not text.strip():
         raise typer.BadParameter("the text is empty; write what the sound should be")
+    if text is not None and any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise typer.BadParameter("the text is not valid Unicode; is the terminal's encoding UTF-8?")
     from retrieval.index import Index
     from retrieval.search import search_audio, search_text
 
     opened = Index.open(index)
     if audio is not None and not audio.is_file():
-        raise AudioError(f"{audio}: no such file")
+        raise AudioError(f"{audio}: " + ("not a file" if audio.exists() else "no such file"))
     clap = opened.load_model(model)
     if audio is not None:
         hits = search_audio(opened, clap, audio, top=top)

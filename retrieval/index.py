@@ -83,12 +83,13 @@ class Index:
     clips: pa.Table
 
     @classmethod
-    def open(cls, folder: Path) -> Index:
+    def open(cls, folder: Path | str) -> Index:
         """Return the index that lies in a folder.
 
         Raises:
             IndexFolderError: If there is none, it is of another version, or its files do not belong together.
         """
+        folder = Path(folder)
         info = read_info(folder)
         if info is None:
             raise IndexFolderError(
@@ -103,6 +104,8 @@ class Index:
             raise IndexFolderError(
                 f"{folder}: damaged ({error}); remove the folder and make the index again"
             ) from error
+        if absent := [name for name in CLIP_COLUMNS if name not in clips.column_names]:
+            raise IndexFolderError(f"{folder}: damaged (no column {absent[0]!r}); remove it and make the index again")
         if embeddings.shape != (info.num_clips, info.embed_dim) or len(clips) != info.num_clips:
             raise IndexFolderError(
                 f"{folder}: index.json speaks of {info.num_clips} clips x {info.embed_dim}, the files hold "
@@ -151,9 +154,10 @@ def build_index(
 
     Raises:
         ConfigError: If the run holds no model.
-        IndexFolderError: If ``out`` is something else's, or the manifest holds no clip.
+        IndexFolderError: If ``out`` is something else's, the manifest holds no clip or lacks audio, or the model is
+            broken.
         ManifestError: If the manifest is not one.
-        AudioError: If a clip's audio cannot be read; no index is written then.
+        AudioError: If a clip's audio cannot be decoded; no index is written then.
     """
     model_dir = model_folder(run)
     clips = read_manifest(manifest).select(CLIP_COLUMNS)
@@ -170,11 +174,18 @@ def build_index(
             old = IndexInfo(**(asdict(old) | {"model": str(model_dir.resolve()), "manifest": str(folder)}))
             _write_info(out, old)
         return old, False
+    paths = [folder / path for path in clips["audio_path"].to_pylist()]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise IndexFolderError(
+            f"{manifest}: {len(missing)} of {len(paths)} audio files are missing, the first is {missing[0]}; "
+            "build the manifest again, or bring its audio folder"
+        )
     from training.models.clap import Clap
 
     model = Clap.from_pretrained(model_dir)
-    paths = [folder / path for path in clips["audio_path"].to_pylist()]
     embeddings = model.embed_audio(_reported(paths, progress))
+    if not np.isfinite(embeddings).all():
+        raise IndexFolderError(f"{model_dir}: the model gives NaN or infinity; it is broken, train it again")
     info = IndexInfo(
         version=INDEX_VERSION,
         key=key,
@@ -208,7 +219,7 @@ def read_info(folder: Path) -> IndexInfo | None:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise IndexFolderError(f"{path}: not JSON ({error}); remove the folder and make the index again") from error
     version = values.get("version") if isinstance(values, dict) else None
     if version != INDEX_VERSION:

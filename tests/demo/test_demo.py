@@ -20,7 +20,7 @@ def run_demo(out: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    out = tmp_path_factory.mktemp("demo") / "out"
+    out = tmp_path_factory.mktemp("demo") / "a folder, with signs"
     return out, run_demo(out)
 
 
@@ -68,6 +68,14 @@ def test_a_second_run_does_no_finished_work_again(demo: tuple[Path, subprocess.C
     second = json.loads((out / "report.json").read_text())
     for key in ("records", "dropped", "clips", "text_to_audio", "queries", "asked", "stored", "failed"):
         assert first[key] == second[key]
+
+
+def test_a_run_of_another_name_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "demo", "--out", str(tmp_path / "out"), "run.name=mine"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "choose another --out instead" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_demos_folder_is_refused(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

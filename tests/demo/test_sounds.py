@@ -266,7 +266,7 @@ def test_same_seed_same_bytes_whenever(written: tuple[Path, list[Clip]], tmp_pat
     assert again == clips
     files = sorted(path.name for path in folder.iterdir())
     assert files == sorted(path.name for path in (tmp_path / "again").iterdir())
-    assert {path.suffix for path in folder.iterdir()} == {".wav", ".mp3", ".flac", ".ogg"}
+    assert {path.suffix for path in folder.glob("[!.]*")} == {".wav", ".mp3", ".flac", ".ogg"}
     for name in files:
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     other = write_sounds(tmp_path / "other", count=12, seed=4)
@@ -275,7 +275,7 @@ def test_same_seed_same_bytes_whenever(written: tuple[Path, list[Clip]], tmp_pat
 
 def test_files_are_of_many_kinds_and_all_decode(written: tuple[Path, list[Clip]]) -> None:
     folder, clips = written
-    assert {path.name for path in folder.iterdir()} == {file for clip in clips for file in clip.files.values()}
+    assert {path.name for path in folder.glob("[!.]*")} == {file for clip in clips for file in clip.files.values()}
     kinds: Counter[object] = Counter()
     seconds = []
     for clip in clips:
@@ -348,3 +348,24 @@ def test_command_writes_a_catalogue_that_the_site_reads_and_a_sheet(tmp_path: Pa
     done = subprocess.run([*command[:4], str(tmp_path / "file" / "x")], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
+
+
+def test_a_folder_that_something_else_made_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / "0001.wav").write_bytes(b"mine")
+    done = subprocess.run(
+        [sys.executable, "-m", "demo.sounds", "--out", str(tmp_path), "--count", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "demo.sounds did not make" in done.stderr
+    assert (tmp_path / "audio" / "0001.wav").read_bytes() == b"mine"
+
+
+def test_a_smaller_set_takes_the_place_of_a_larger_one(tmp_path: Path) -> None:
+    write_sounds(tmp_path, count=4, seed=0)
+    clips = write_sounds(tmp_path, count=2, seed=1)
+    names = {name for clip in clips for name in clip.files.values()}
+    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == names

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -95,6 +97,9 @@ def test_what_cannot_be_indexed_is_named(run: Path, manifest: Path, tmp_path: Pa
     with pytest.raises(IndexFolderError, match="holds no clip"):
         build_index(run, tmp_path / "empty", out)
     (manifest / "audio" / "soundbible-3.flac").unlink()
+    with pytest.raises(IndexFolderError, match=r"1 of 7 audio files are missing.*soundbible-3\.flac"):
+        build_index(run, manifest, out)
+    (manifest / "audio" / "soundbible-3.flac").write_bytes(b"fLaC and no more")
     with pytest.raises(AudioError, match=r"soundbible-3\.flac"):
         build_index(run, manifest, out)
     assert not out.exists(), "nothing half-written"
@@ -113,6 +118,10 @@ def test_what_cannot_be_indexed_is_named(run: Path, manifest: Path, tmp_path: Pa
         (lambda out: (out / "index.json").write_text('{"version": 1}'), "missing"),
         (lambda out: next(out.glob("*.safetensors")).write_bytes(b"short"), "damaged"),
         (lambda out: next(out.glob("*.parquet")).unlink(), "damaged"),
+        (
+            lambda out: pq.write_table(pa.table({"clip_id": ["a"] * 7}), next(out.glob("*.parquet"))),
+            "no column 'source'",
+        ),
     ],
 )
 def test_a_damaged_index_is_named(run: Path, manifest: Path, tmp_path: Path, harm: object, message: str) -> None:
@@ -141,6 +150,8 @@ def test_the_commands(run: Path, manifest: Path, tmp_path: Path) -> None:
         ((), 2, "either a text or --audio"),
         (("a", "--audio", "b.wav"), 2, "either a text or --audio"),
         ((" ",), 2, "the text is empty"),
+        (("\udcff",), 2, "not valid Unicode"),
+        (("--audio", "/tmp"), 1, "not a file"),
         (("a", "--top", "0"), 2, "top"),
         (("--audio", "no.wav"), 1, "no.wav: no such file"),
         (("--audio", __file__), 1, "not audio"),
