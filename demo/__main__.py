@@ -118,9 +118,8 @@ def run_demo(out: Path, *, count: int, seed: int, overrides: list[str]) -> dict[
         fractions = ("--val-fraction", "0.08", "--test-fraction", "0.16")
         stages.run("wavtext5k-curate", "build", "--raw", f"{out}/raw", "--out", f"{out}/curated", *fractions)
     with stages.stage("train", "train a small CLAP"):
-        data = [
-            f"data.{split}=[{{manifest: {_quoted(out / 'curated')}, splits: [{split}]}}]" for split in ("train", "val")
-        ]
+        manifest = _quoted(out / "curated")
+        data = [f"data.{split}=[{{manifest: {manifest}, splits: [{split}]}}]" for split in ("train", "val")]
         stages.run("wavtext5k-train", "tiny", "run.name=run", f"run.folder={out}", *data, *overrides)
     with stages.stage("index", "index every clip"):
         index = ("index", f"{out}/run", f"{out}/curated", "--out", f"{out}/index", "--json")

@@ -76,9 +76,14 @@ def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
         file.write("one\r\ntwo ü")
         assert not path.exists()
     assert path.read_bytes() == "one\r\ntwo ü".encode()
-    with pytest.raises(RuntimeError, match="stop"), open_whole(path) as file:
-        file.write(b"half")
-        raise RuntimeError("stop")
+
+    def stop_half_way() -> None:
+        with open_whole(path) as file:
+            file.write(b"half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        stop_half_way()
     assert path.read_bytes().startswith(b"one")
     assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
 
