@@ -305,7 +305,8 @@ class _Mix:
 @contextmanager
 def _open(path: Path) -> Iterator[soundfile.SoundFile]:
     try:
-        file = soundfile.SoundFile(path)
+        # soundfile itself encodes a name and knows no bytes that are not UTF-8; on Windows it wants the name.
+        file = soundfile.SoundFile(path if sys.platform == "win32" else os.fsencode(path))
     except soundfile.LibsndfileError as error:
         raise _unopened(path, _said(error)) from error
     with file:

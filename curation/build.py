@@ -18,16 +18,18 @@ from crawler.items import CrawlRecord
 from curation.clips import ClipTask, Sound, finish, has_flac, recall
 from curation.duplicates import duplicate_groups, find_duplicates
 from curation.engine import WorkerDied, available_cores, run_tasks
-from curation.errors import ManifestError
+from curation.errors import ConfigError, ManifestError
 from curation.filters import Drop, DropReason, Limits, RecordRules, check_record
 from curation.folder import claim_folder, publish, retract_manifest, tidy, write_refused
-from curation.manifest import DROPPED_FILE, MANIFEST_FILE, dropped_bytes, manifest_bytes
+from curation.manifest import DROPPED_FILE, MANIFEST_FILE, dropped_bytes, manifest_bytes, read_clip_ids
 from curation.records import check_crawls, read_records
 from curation.rows import CleanText, clean_record, dropped_row, manifest_row
 from curation.splits import SplitFractions, split_of
 from curation.statistics import count_build
 
 Progress = Callable[[int, int, int], None]
+
+_MOST_WORKERS = 64  # or one a core: more processes only take memory from each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,10 @@ class BuildOptions:
     overwrite: bool = False
     """Also build in a folder that something else made."""
 
+    def __post_init__(self) -> None:
+        if self.max_crawl_failed is not None and not 0 <= self.max_crawl_failed <= 1:
+            raise ConfigError(f"max_crawl_failed={self.max_crawl_failed} must be between 0 and 1")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildReport:
@@ -57,6 +63,10 @@ class BuildReport:
     """Clips whose source was read in this run; the rest was finished before."""
     is_new: bool
     """False: the folder was up to date."""
+    gone: int
+    """Clips of the manifest that stood there before which are not in this one."""
+    unmatched_opt_outs: int
+    """Lines of the opt-out list that name no record."""
 
 
 def build(
@@ -84,6 +94,7 @@ def build(
     if options.max_crawl_failed is not None:
         check_crawls(raw, options.max_crawl_failed)
     with claim_folder(out, raw=raw, overwrite=options.overwrite):
+        earlier = _clips_before(out)
         texts = {clip_id: clean_record(record) for clip_id, record in records.items()}
         drops = _unwanted(records, texts, options.rules)
         tasks = [
@@ -104,7 +115,7 @@ def build(
             raise RuntimeError(f"{len(records)} records in, {len(rows)} clips and {len(dropped)} drops out")
         drop_table = dropped_bytes(dropped, file=out / DROPPED_FILE)
         if len(rows) < options.min_kept:
-            raise _too_few(rows, dropped, options.min_kept, write_refused(out, drop_table))
+            raise _too_few(rows, dropped, options.min_kept, out=out, table=write_refused(out, drop_table))
         statistics = count_build(rows, dropped, options=_deciding(options))
         is_new = publish(
             out,
@@ -113,7 +124,24 @@ def build(
             statistics=(json.dumps(statistics, ensure_ascii=False, indent=1) + "\n").encode(),
         )
         tidy(out, clips=sounds, known=records)
-        return BuildReport(statistics=statistics, worked=worked, is_new=is_new)
+        return BuildReport(
+            statistics=statistics,
+            worked=worked,
+            is_new=is_new,
+            gone=len(earlier - sounds.keys()),
+            unmatched_opt_outs=_unmatched(records, options.rules.opted_out),
+        )
+
+
+def _clips_before(out: Path) -> set[str]:
+    try:
+        return set(read_clip_ids(out))
+    except ManifestError:  # none yet, or one of another version
+        return set()
+
+
+def _unmatched(records: Mapping[str, CrawlRecord], opted_out: frozenset[str]) -> int:
+    return len(opted_out - records.keys() - {record.page_url for record in records.values()})
 
 
 def _unwanted(
@@ -167,7 +195,7 @@ def _restore_audio(tasks: list[ClipTask], sounds: dict[str, Sound], workers: int
 
 
 def _useful(workers: int, tasks: list[ClipTask]) -> int:
-    return min(workers, len(tasks))
+    return min(workers, len(tasks), max(available_cores(), _MOST_WORKERS))
 
 
 def _or_drop(task: ClipTask, outcome: Sound | Drop | WorkerDied) -> Sound | Drop:
@@ -190,11 +218,15 @@ def _rows(
     ]
 
 
-def _too_few(rows: list[dict[str, Any]], dropped: list[dict[str, Any]], min_kept: int, table: Path) -> ManifestError:
+def _too_few(
+    rows: list[dict[str, Any]], dropped: list[dict[str, Any]], min_kept: int, *, out: Path, table: Path
+) -> ManifestError:
     first = f"; the first: {dropped[0]['clip_id']}: {dropped[0]['reason']}: {dropped[0]['detail']}" if dropped else ""
+    stands = (out / MANIFEST_FILE).is_file()
+    written = f"{out / MANIFEST_FILE} still is that of an earlier build" if stands else "no manifest written"
     return ManifestError(
         f"{len(rows)} of {len(rows) + len(dropped)} records kept, --min-kept asks for {min_kept}; "
-        f"no manifest written; every drop is in {table}{first}"
+        f"{written}; every drop is in {table}{first}"
     )
 
 

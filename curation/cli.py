@@ -50,7 +50,9 @@ def _options(
 @exit_on_error()
 def build_command(
     raw: Annotated[Path, typer.Option(help="Folder with one folder a source, as a crawl leaves it.")],
-    out: Annotated[Path, typer.Option(help="Folder of the manifest; brought up to date if a build made it.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the manifest; brought up to date if a build made it.", file_okay=False)
+    ],
     require: Annotated[str, typer.Option(help="Texts that must not be empty: title,description.")] = "",
     exclude_license: Annotated[str, typer.Option(help="Licences to leave out: personal-use,unknown.")] = "",
     opt_out: Annotated[
@@ -74,6 +76,7 @@ def build_command(
     from curation.build import BuildOptions, build
     from curation.engine import available_cores
     from curation.filters import Limits, RecordRules
+    from curation.folder import check_place
     from curation.progress import Progress
     from curation.records import read_opt_outs, read_verdicts, source_folders
     from curation.splits import SplitFractions
@@ -92,12 +95,18 @@ def build_command(
             workers=available_cores() if workers is None else workers,
             overwrite=overwrite,
         )
+        check_place(out, raw=raw)
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
     for verdict in read_verdicts(raw):
         print(f"crawl {verdict}", file=sys.stderr)
     with Progress("curate") as progress:
         report = build(raw, out, options=options, progress=progress)
+    if report.unmatched_opt_outs:
+        lines = f"{report.unmatched_opt_outs} of {len(options.rules.opted_out)} lines"
+        print(f"{opt_out}: {lines} matched no record", file=sys.stderr)
+    if report.gone:
+        print(f"{report.gone} clips of the earlier manifest are not in this one", file=sys.stderr)
     if as_json:
         print(json.dumps(_build_facts(report, out), ensure_ascii=False))
     else:
@@ -112,24 +121,42 @@ def validate_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the problems as JSON.")] = False,
 ) -> None:
     """Check that a manifest keeps its contract and that its audio is there; exit 1 if not."""
-    from curation.manifest import manifest_file, read_manifest, validate_manifest
+    from curation.manifest import manifest_file, read_clip_ids, read_manifest, validate_manifest
     from curation.progress import Progress
 
-    with Progress("validate") as progress:
-        problems = validate_manifest(manifest, read_audio=audio, progress=progress)
     file = manifest_file(manifest)
-    table = None if problems else read_manifest(manifest)
-    clips = 0 if table is None else len(table)
-    seconds = 0.0 if table is None else sum(table["duration_s"].to_pylist())
+    facts: dict[str, Any] = {"ok": False, "clips": 0, "problems": [], "manifest": str(file)}
+    try:
+        facts["clips"] = clips = len(read_clip_ids(manifest))
+        with Progress("validate") as progress:
+            problems = validate_manifest(manifest, read_audio=audio, progress=progress)
+    except ManifestError as error:
+        if as_json:
+            print(json.dumps(facts | {"problems": [str(error)]}))
+        raise
     if as_json:
-        print(json.dumps({"ok": not problems, "clips": clips, "problems": problems, "manifest": str(file)}))
+        print(json.dumps(facts | {"ok": not problems, "problems": problems}))
     elif not problems:
+        seconds = sum(read_manifest(manifest)["duration_s"].to_pylist())
         audio_said = "audio decoded" if audio else "audio files there"
         print(_line("ok", clips, "clips", [f"{seconds / 3600:.2f} h, {audio_said}", str(file)]))
     else:
         print("\n".join(problems))
     if problems:
-        raise ManifestError(f"{file}: {len(problems)} problem{'s' if len(problems) > 1 else ''}")
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise ManifestError(f"{file}: {count}; {_mend(manifest)}")
+
+
+def _mend(manifest: Path) -> str:
+    """Return what to do about the problems of a manifest or, if its rows keep the rules, of its audio."""
+    from curation.manifest import REBUILD, read_manifest
+
+    try:
+        read_manifest(manifest)
+    except ManifestError:
+        return REBUILD
+    # A build takes finished audio of the right size for good, and writes again what is not there.
+    return "remove the files named and run wavtext5k-curate build again"
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import typing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from crawler.items import open_whole
 from curation.audio import (
@@ -82,6 +84,21 @@ class Sound:
     modifications: list[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry:
+    """What the journal says about one clip."""
+
+    settings: str
+    expected_sha256: str
+    source_stat: list[int]
+    """Size in bytes and time of change in ns."""
+    source_sha256: str
+    outcome: Sound | Drop
+
+
+_TYPES = {kind.__name__: typing.get_type_hints(kind) for kind in (Sound, Drop, JournalEntry)}
+
+
 def audio_path_of(clip_id: str) -> str:
     """Return a clip's audio_path."""
     return f"audio/{clip_id}.flac"
@@ -93,10 +110,10 @@ def recall(task: ClipTask) -> Sound | Drop | None:
     A source whose size and time of change are the journal's is taken to be the same. The FLAC is not looked at: a clip
     dropped as a duplicate keeps its journal and loses its FLAC.
     """
-    entry = _read_journal(task)
-    if entry is None or entry["source_stat"] != _stat(task.source_file):
+    entry = _still_holding(task)
+    if entry is None or entry.source_stat != _stat(task.source_file):
         return None
-    return _outcome(entry)
+    return entry.outcome
 
 
 def finish(task: ClipTask) -> Sound | Drop:
@@ -107,13 +124,15 @@ def finish(task: ClipTask) -> Sound | Drop:
     """
     try:
         stat = _stat(task.source_file)
+        if task.source_file.exists() and not task.source_file.is_file():
+            return _drop(task, DropReason.MISSING_AUDIO, "not a regular file")  # reading a pipe would wait for ever
         if stat[0] > task.limits.max_bytes:
             return _drop(task, DropReason.TOO_LARGE, f"{stat[0]} bytes, more than {task.limits.max_bytes}")
         source_sha256 = _hash(task.source_file)
     except OSError as error:
         return _drop(task, DropReason.MISSING_AUDIO, error.strerror or str(error))
-    entry = _read_journal(task)
-    outcome = _outcome(entry) if entry is not None and entry["source_sha256"] == source_sha256 else None
+    entry = _still_holding(task)
+    outcome = entry.outcome if entry is not None and entry.source_sha256 == source_sha256 else None
     if outcome is None or (isinstance(outcome, Sound) and not has_flac(task, outcome)):
         outcome = _check_source(task, stat[0], source_sha256) or _convert(task, source_sha256)
     _write_journal(task, outcome, stat, source_sha256)
@@ -133,7 +152,8 @@ def _check_source(task: ClipTask, size: int, sha256: str) -> Drop | None:
     if size < task.expected_bytes:
         return _drop(task, DropReason.TRUNCATED, f"truncated: {size} bytes, the record says {task.expected_bytes}")
     problem = f"not the file that the record describes: sha256 is {sha256}, the record says {task.expected_sha256}"
-    return _drop(task, DropReason.MISSING_AUDIO, problem)
+    # A crawl takes a file of the right size to be stored: it fetches again what is not there.
+    return _drop(task, DropReason.MISSING_AUDIO, f"{problem}; delete it and crawl again")
 
 
 def _convert(task: ClipTask, source_sha256: str) -> Sound | Drop:
@@ -187,7 +207,7 @@ def _drop(task: ClipTask, reason: DropReason, problem: str) -> Drop:
 def _stat(file: Path) -> list[int]:
     try:
         stat = file.stat()
-    except FileNotFoundError:
+    except OSError:
         return [-1, 0]
     return [stat.st_size, stat.st_mtime_ns]
 
@@ -209,17 +229,46 @@ def _write_journal(task: ClipTask, outcome: Sound | Drop, stat: list[int], sourc
         json.dump(entry, file)
 
 
-def _read_journal(task: ClipTask) -> dict[str, object] | None:
+def read_journal(file: Path) -> JournalEntry | None:
+    """Return a journal's entry, or None if there is none: no such file, or one that no build wrote or a hand edited."""
     try:
-        entry = json.loads(task.journal.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
         return None
-    if (entry["settings"], entry["expected_sha256"]) != (task.settings, task.expected_sha256):
+    if not isinstance(values, dict):
         return None
-    return dict(entry)
+    if _is_made_of(values.get("sound"), Sound):
+        outcome: Sound | Drop = Sound(**values.pop("sound"))
+    elif _is_made_of(values.get("drop"), Drop):
+        drop = values.pop("drop")
+        outcome = Drop(DropReason(drop["reason"]), drop["detail"])
+    else:
+        return None
+    values["outcome"] = outcome
+    return JournalEntry(**values) if _is_made_of(values, JournalEntry) else None
 
 
-def _outcome(entry: dict[str, object]) -> Sound | Drop:
-    found = entry.get("sound") or entry["drop"]
-    assert isinstance(found, dict)
-    return Sound(**found) if "sound" in entry else Drop(DropReason(found["reason"]), found["detail"])
+def _still_holding(task: ClipTask) -> JournalEntry | None:
+    entry = read_journal(task.journal)
+    if entry is None or (entry.settings, entry.expected_sha256) != (task.settings, task.expected_sha256):
+        return None
+    return entry
+
+
+def _is_made_of(values: object, kind: type[Sound | Drop | JournalEntry]) -> bool:
+    """Return whether values are a dictionary of a dataclass's fields, each of its type."""
+    fields = _TYPES[kind.__name__]
+    return (
+        isinstance(values, dict)
+        and values.keys() == fields.keys()
+        and all(_is_a(values[name], field) for name, field in fields.items())
+    )
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    if kind is DropReason:
+        return value in list(DropReason)
+    if typing.get_origin(kind) is list:
+        (inner,) = typing.get_args(kind)
+        return isinstance(value, list) and all(type(item) is inner for item in value)
+    return isinstance(value, kind) and not isinstance(value, bool)

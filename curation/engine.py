@@ -8,6 +8,7 @@ so that only the clip that kills its worker fails.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -60,7 +61,11 @@ def run_tasks(work: Callable[[T], R], tasks: Iterable[T], *, workers: int) -> It
     waiting = iter(tasks)
     while True:
         with _pool(workers) as pool:
-            yield from _run_until_broken(pool, work, waiting, suspects, window=workers * _AHEAD)
+            try:
+                yield from _run_until_broken(pool, work, waiting, suspects, window=workers * _AHEAD)
+            except BaseException:  # an error of the work, Ctrl-C, or nobody reads on
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
         if not suspects:
             return
         for task in suspects:
@@ -81,7 +86,9 @@ def _run_until_broken(
                 is_over = True
                 break
             try:
-                running[pool.submit(work, task)] = task
+                with _interrupts_held():
+                    future = pool.submit(work, task)
+                running[future] = task
             except BrokenProcessPool:
                 suspects.append(task)
                 is_over = True
@@ -94,16 +101,15 @@ def _run_until_broken(
                 suspects.append(ended)
                 is_over = True
                 continue
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
             yield ended, result
 
 
 def _run_alone(work: Callable[[T], R], task: T) -> R | WorkerDied:
     with _pool(1) as pool:
         try:
-            return pool.submit(work, task).result()
+            with _interrupts_held():
+                future = pool.submit(work, task)
+            return future.result()
         except BrokenProcessPool:
             return WorkerDied()
 
@@ -111,6 +117,22 @@ def _run_alone(work: Callable[[T], R], task: T) -> R | WorkerDied:
 def _pool(workers: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while a pool may start processes: they inherit that, and load in silence until they ignore it.
+
+    Held back rather than ignored, so that this process hears of it at the end of the block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: a worker that is interrupted as it loads says so at length
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:

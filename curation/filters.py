@@ -6,6 +6,7 @@ need other clips are found by ``curation.duplicates``; the rest is decided here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -57,10 +58,10 @@ class Limits:
     """dB re full scale, after downmix and resampling; 16-bit sound at -80 has a peak of 3 steps."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_duration_s < self.max_duration_s:
+        if not 0 < self.min_duration_s < self.max_duration_s < math.inf:
             raise ConfigError(
                 f"min_duration_s={self.min_duration_s} and max_duration_s={self.max_duration_s} must satisfy "
-                "0 < min_duration_s < max_duration_s"
+                "0 < min_duration_s < max_duration_s < infinity"
             )
         if self.max_bytes <= 0:
             raise ConfigError(f"max_bytes={self.max_bytes} must be greater than 0")

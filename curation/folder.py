@@ -1,8 +1,10 @@
 """The folder that a build writes: who may write there, and in which order its files appear.
 
-``.work/`` marks a folder as a build's own and holds its journal. A reader never meets a manifest whose audio is of
-another build: before a FLAC is written again (``curation.clips``) the old manifest goes away; the new manifest takes
-its name after all its audio and the two tables beside it; audio that no manifest names any more is removed last.
+``.work/`` holds the journal of a build, and its README marks the folder as a build's own: by what it says, since a
+folder of that name may be anyone's. Only audio that a journal speaks of is ever removed. A reader never meets a
+manifest whose audio is of another build: before a FLAC is written again (``curation.clips``) the old manifest goes
+away; the new manifest takes its name after all its audio and the two tables beside it; audio that no manifest names
+any more is removed last.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from crawler.items import open_whole
-from curation.clips import WORK_FOLDER
+from curation.clips import WORK_FOLDER, read_journal
 from curation.errors import ConfigError, WavTextError
 from curation.manifest import DROPPED_FILE, MANIFEST_FILE
+from curation.records import source_folders
 
 try:
     import fcntl
@@ -22,7 +25,8 @@ except ImportError:  # Windows: two builds at once in one folder are not noticed
     fcntl = None  # type: ignore[assignment]
 
 STATISTICS_FILE = "statistics.json"
-_NOTE = "Finished work of wavtext5k-curate build, one file a clip. To start again, delete the folder above this one.\n"
+_MARK = "Finished work of wavtext5k-curate build, one file a clip."
+_NOTE = f"{_MARK} To start again, delete the folder above this one.\n"
 
 
 @contextlib.contextmanager
@@ -30,25 +34,44 @@ def claim_folder(out: Path, *, raw: Path, overwrite: bool) -> Iterator[None]:
     """Make the folder a build's own, for this build alone while the block lasts.
 
     Raises:
-        ConfigError: If it is the raw folder, or holds what something else made and overwrite is not set.
+        ConfigError: If it is no place for a build, or holds what something else made and overwrite is not set.
         WavTextError: If another build works in it now.
     """
+    check_place(out, raw=raw)
     work = out / WORK_FOLDER
-    if out.resolve() == raw.resolve():
-        raise ConfigError(f"{out}: --out must be another folder than --raw")
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out}: --out must be a folder")
-    if not overwrite and out.is_dir() and any(out.iterdir()) and not work.is_dir():
+    is_own = _is_own(out)
+    if not overwrite and not is_own and not _is_empty(out):
         raise ConfigError(f"{out}: not made by wavtext5k-curate build; name another folder, or add --overwrite")
     work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
+    with (work / "lock").open("a") as lock:
         if fcntl is not None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise WavTextError(f"{out}: another build is at work in this folder; wait for it to end") from error
-        (work / "README").write_text(_NOTE)
+        if not is_own:
+            with open_whole(work / "README", "w") as note:
+                note.write(_NOTE)
         yield
+
+
+def check_place(out: Path, *, raw: Path) -> None:
+    """Refuse a place where a build and the raw records would get into each other's way, whatever is there.
+
+    Raises:
+        ConfigError: If out is a file, the raw folder, above it, or in the folder of one of its sources.
+        ManifestError: If the raw folder holds no source.
+    """
+    place, above = out.resolve(), raw.resolve()
+    if place == above:
+        raise ConfigError(f"{out}: --out must be another folder than --raw")
+    if place in above.parents:
+        raise ConfigError(f"{out}: --out holds the raw records {raw}; name a folder beside them: {raw.parent}/curated")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: --out must be a folder")
+    for source in source_folders(raw):
+        if source.resolve() in (place, *place.parents):
+            raise ConfigError(f"{out}: --out lies in the raw records {source}; name a folder of its own")
 
 
 def retract_manifest(out: Path) -> None:
@@ -82,19 +105,46 @@ def write_refused(out: Path, dropped: bytes) -> Path:
 def tidy(out: Path, *, clips: Collection[str], known: Collection[str]) -> None:
     """Remove audio of clips that the manifest does not name, journals of unknown clips, and half-written files.
 
+    Only what builds wrote: audio that a journal speaks of, files that are a journal, halves of known clips.
+
     Args:
         clips: clip_ids in the manifest.
         known: clip_ids of all records.
     """
-    _remove(out / "audio", ".flac", clips)
-    _remove(out / WORK_FOLDER, ".json", known)
-    (out / WORK_FOLDER / DROPPED_FILE).unlink(missing_ok=True)
-
-
-def _remove(folder: Path, suffix: str, keep: Collection[str]) -> None:
-    for file in folder.glob(f"*{suffix}*"):
-        if file.name.endswith(f"{suffix}.part") or (file.suffix == suffix and file.stem not in keep):
+    work = out / WORK_FOLDER
+    for folder, suffix in ((out / "audio", ".flac"), (work, ".json")):
+        for file in folder.glob(f"*{suffix}.part"):
+            clip_id = file.name.removesuffix(f"{suffix}.part")
+            if clip_id in known or _has_journal(work, clip_id):
+                file.unlink()
+    for file in (out / "audio").glob("*.flac"):
+        if file.stem not in clips and _has_journal(work, file.stem):
             file.unlink()
+    for file in work.glob("*.json"):
+        if file.stem not in known and _has_journal(work, file.stem):
+            file.unlink()
+    (work / DROPPED_FILE).unlink(missing_ok=True)
+
+
+def _has_journal(work: Path, clip_id: str) -> bool:
+    return read_journal(work / f"{clip_id}.json") is not None
+
+
+def _is_own(out: Path) -> bool:
+    try:
+        return (out / WORK_FOLDER / "README").read_bytes().startswith(_MARK.encode())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return False
+
+
+def _is_empty(out: Path) -> bool:
+    """Whether there is nothing, or no more than a build leaves that is killed before it has marked its folder."""
+    if not out.is_dir():
+        return True
+    work = out / WORK_FOLDER
+    if {path.name for path in out.iterdir()} - {WORK_FOLDER}:
+        return False
+    return not work.exists() or (work.is_dir() and {path.name for path in work.iterdir()} <= {"lock", "README.part"})
 
 
 def _holds(file: Path, content: bytes) -> bool:

@@ -132,6 +132,16 @@ def read_manifest(path: Path) -> pa.Table:
     return table
 
 
+def read_clip_ids(path: Path) -> list[str]:
+    """Return the clip_ids of a manifest as they stand there, whether or not its rows keep the rules.
+
+    Raises:
+        ManifestError: If there is no manifest, or its version or columns are others.
+    """
+    clip_ids: list[str] = _read_table(manifest_file(path), SCHEMA)["clip_id"].to_pylist()
+    return clip_ids
+
+
 def read_dropped(path: Path) -> pa.Table:
     """Return dropped.parquet of a manifest named by its folder or file.
 
@@ -285,10 +295,11 @@ def _parquet(table: pa.Table) -> bytes:
 
 def _read_table(file: Path, schema: pa.Schema) -> pa.Table:
     _check_there(file)
-    try:
-        table = pq.ParquetFile(file).read()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise ManifestError(f"{file}: not a whole Parquet file ({error}); {REBUILD}") from error
+    with file.open("rb") as opened:  # opened here: Arrow takes no path that is not UTF-8
+        try:
+            table = pq.ParquetFile(opened).read()
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            raise ManifestError(f"{file}: not a whole Parquet file ({error}); {REBUILD}") from error
     version = (table.schema.metadata or {}).get(b"manifest_version", b"0").decode("utf-8", "replace")
     versions = f"(manifest version {version}, this code reads {MANIFEST_VERSION}); {REBUILD}"
     for field in schema:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from crawler.items import CRAWL_REPORT, CrawlRecord, RecordError
-from curation.errors import ManifestError
+from curation.errors import ConfigError, ManifestError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,15 @@ class CrawlVerdict:
     asked: int
     failed: dict[str, int]
     """Clips by reason."""
+    finish_reason: str
+    """"finished", or what kept the crawl from its end: running (or killed), unreachable, no_space, shutdown, ..."""
+    error: str = ""
+    """What stopped the crawl as a whole; "" if nothing did."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the crawl came to its end and met clips on the way: else its share of failures says nothing."""
+        return self.finish_reason == "finished" and not self.error and self.asked > 0
 
     @property
     def failed_fraction(self) -> float:
@@ -29,10 +39,16 @@ class CrawlVerdict:
         return sum(self.failed.values()) / self.asked if self.asked else 0.0
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.failed.items()) if count)
-        return f"{self.source}: {sum(self.failed.values())} of {self.asked} clips failed" + (
-            f" ({reasons})" if reasons else ""
-        )
+        said = []
+        if self.finish_reason != "finished" or self.error:
+            said.append(f"did not finish ({self.finish_reason})" + (f": {self.error}" if self.error else ""))
+        elif not self.asked:
+            said.append("met no clip")
+        if self.asked:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.failed.items()) if count)
+            counts = f"{sum(self.failed.values())} of {self.asked} clips failed"
+            said.append(counts + (f" ({reasons})" if reasons else ""))
+        return f"{self.source}: {'; '.join(said)}"
 
 
 def clip_id_of(record: CrawlRecord) -> str:
@@ -62,6 +78,7 @@ def read_records(raw: Path) -> dict[str, CrawlRecord]:
         ManifestError: If there is no source, or a record breaks the raw layout; names the file.
     """
     files = [file for folder in source_folders(raw) for file in (folder / "records").glob("*.json")]
+    files = [file for file in files if not file.name.startswith(".")]  # what macOS and editors leave beside a file
     records = {clip_id_of(record): record for record in map(_read_record, files)}
     return dict(sorted(records.items()))
 
@@ -77,16 +94,26 @@ def read_verdicts(raw: Path) -> list[CrawlVerdict]:
 
 
 def read_opt_outs(file: Path) -> frozenset[str]:
-    """Return the clip_ids and page addresses of an opt-out list: one a line, "#" begins a comment line."""
-    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    """Return the clip_ids and page addresses of an opt-out list: one a line, "#" begins a comment line.
+
+    Raises:
+        ConfigError: If it is not UTF-8 text; names the file.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")  # a mark that Windows puts first is no part of a clip_id
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{file}: not UTF-8 text ({error}); save it as UTF-8, one clip_id or address a line"
+        ) from error
+    lines = (line.strip() for line in text.splitlines())
     return frozenset(line for line in lines if line and not line.startswith("#"))
 
 
 def check_crawls(raw: Path, max_failed: float) -> None:
-    """Refuse crawls of which more than a share failed.
+    """Refuse crawls that did not finish, or of which more than a share failed.
 
     Raises:
-        ManifestError: If a crawl failed too often, or left no report to judge by.
+        ManifestError: If a crawl failed too often, did not finish, or left no report to judge by.
     """
     verdicts = {verdict.source: verdict for verdict in read_verdicts(raw)}
     for folder in source_folders(raw):
@@ -94,6 +121,11 @@ def check_crawls(raw: Path, max_failed: float) -> None:
         if verdict is None:
             raise ManifestError(
                 f"{folder / CRAWL_REPORT}: no such file, so --max-crawl-failed cannot be judged; crawl again"
+            )
+        if not verdict.is_whole:
+            raise ManifestError(
+                f"{folder / CRAWL_REPORT}: {verdict}, so --max-crawl-failed cannot be judged; "
+                "let the crawl end, or crawl again"
             )
         if verdict.failed_fraction > max_failed:
             raise ManifestError(
@@ -119,7 +151,28 @@ def _read_record(file: Path) -> CrawlRecord:
 def _read_verdict(file: Path) -> CrawlVerdict:
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
-        failed = {str(reason): int(count) for reason, count in report["failed"].items()}
-        return CrawlVerdict(source=file.parent.name, asked=int(report["asked"]), failed=failed)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        failed = {str(reason): _count(count) for reason, count in report["failed"].items()}
+        verdict = CrawlVerdict(
+            source=file.parent.name,
+            asked=_count(report["asked"]),
+            failed=failed,
+            finish_reason=_line(report["finish_reason"]),
+            error=_line(report.get("error", "")),
+        )
+        if sum(failed.values()) > verdict.asked:
+            raise ValueError(f"{sum(failed.values())} clips failed, {verdict.asked} were asked")
+        return verdict
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ManifestError(f"{file}: not a crawl report ({error!r}); crawl again") from error
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"a count of clips must be a whole number, 0 or more, got {value!r}")
+    return value
+
+
+def _line(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"finish_reason and error must be strings, got {value!r}")
+    return " ".join(value.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,11 @@ def add_noises(raw: Path, count: int, *, seconds: float = 0.5) -> None:
         audio = raw / "soundbible" / "audio" / f"{number}.wav"
         write_noise(audio, seconds=seconds, sample_rate=48_000, channels=2, seed=number)
         add_record(raw, audio, source_id=str(number))
+
+
+def crawl_report(asked: int, failed: dict[str, int], **values: Any) -> str:
+    """Return the text of a finished crawl's report, or of one that the values describe."""
+    return json.dumps({"asked": asked, "failed": failed, "finish_reason": "finished", "error": ""} | values)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

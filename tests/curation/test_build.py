@@ -7,13 +7,14 @@ import shutil
 import numpy as np
 import pytest
 
-from curation.build import BuildOptions, build
+from curation.build import BuildOptions, _useful, build
+from curation.engine import available_cores
 from curation.errors import ConfigError, ManifestError, WavTextError
 from curation.filters import Limits, RecordRules
 from curation.folder import claim_folder
 from curation.manifest import read_dropped, read_manifest, validate_manifest
 from curation.splits import SplitFractions
-from tests.curation.support import add_noises, add_record, add_tone, contents
+from tests.curation.support import add_noises, add_record, add_tone, contents, crawl_report, run
 from tests.support.audio import truncate, write_html, write_noise, write_silence, write_tone, write_waveform
 
 SERIAL = BuildOptions(workers=0)
@@ -125,6 +126,7 @@ def test_audio_that_is_not_what_the_record_describes_is_not_used(tmp_path):
         "soundbible-4": "empty_audio",
     }
     assert "not the file that the record describes: sha256 is" in details(out)["soundbible-3"]
+    assert details(out)["soundbible-3"].endswith("; delete it and crawl again")
     assert "bytes, the record says" in details(out)["soundbible-2"]
 
 
@@ -254,15 +256,45 @@ def test_a_spoilt_journal_entry_is_no_entry(tmp_path):
     add_noises(raw, 2)
     build(raw, out, options=SERIAL)
     before = contents(out)
-    (out / ".work" / "soundbible-1.json").write_bytes(b"\0\0\0")
-    assert build(raw, out, options=SERIAL).worked == 1
-    assert contents(out) == before
+    journal = out / ".work" / "soundbible-1.json"
+    entry = json.loads(journal.read_text())
+    for spoilt in (
+        b"\0\0\0",
+        b"{}",
+        b"[]",
+        b"7",
+        b"[" * 100_000,
+        b"9" * 5_000,
+        json.dumps(entry | {"sound": None}).encode(),
+        json.dumps(entry | {"sound": {"sha256": "0"}}).encode(),
+        json.dumps(entry | {"sound": entry["sound"] | {"num_samples": "many"}}).encode(),
+        json.dumps(entry | {"sound": entry["sound"] | {"modifications": [1]}}).encode(),
+        json.dumps({key: value for key, value in entry.items() if key != "settings"}).encode(),
+    ):
+        journal.write_bytes(spoilt)
+        assert build(raw, out, options=SERIAL).worked == 1, spoilt
+        assert contents(out) == before
+        assert json.loads(journal.read_text()) == entry
+
+
+def test_a_pipe_among_the_audio_is_dropped_instead_of_waited_for(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    add_tone(raw, 1)
+    pipe = add_tone(raw, 2)
+    pipe.unlink()
+    os.mkfifo(pipe)
+    done = run("build", "--raw", raw, "--out", out, "--workers", "0")
+    assert done.returncode == 0
+    assert reasons(out) == {"soundbible-2": "missing_audio"}
+    assert details(out)["soundbible-2"] == "soundbible/audio/2.wav: not a regular file"
 
 
 def test_a_build_that_keeps_too_little_fails_and_publishes_nothing(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     with_audio(raw, 1, write_html)
-    with pytest.raises(ManifestError, match=r"0 of 1 records kept, --min-kept asks for 1; .*soundbible-1: not_audio"):
+    with pytest.raises(
+        ManifestError, match=r"0 of 1 records kept, --min-kept asks for 1; no manifest .*soundbible-1: not_audio"
+    ):
         build(raw, out, options=SERIAL)
     assert contents(out) == {}
     assert (out / ".work" / "dropped.parquet").is_file()
@@ -279,7 +311,8 @@ def test_a_failed_build_leaves_the_last_good_one(tmp_path):
     before = contents(out)
     for number in (1, 2):
         (raw / "soundbible" / "records" / f"{number}.json").unlink()
-    with pytest.raises(ManifestError, match="1 of 1 records kept, --min-kept asks for 3"):
+    stands = r"asks for 3; .*manifest\.parquet still is that of an earlier build; every drop"
+    with pytest.raises(ManifestError, match=f"1 of 1 records kept, --min-kept {stands}"):
         build(raw, out, options=BuildOptions(workers=0, min_kept=3))
     assert contents(out) == before
     assert validate_manifest(out, read_audio=True) == []
@@ -288,7 +321,7 @@ def test_a_failed_build_leaves_the_last_good_one(tmp_path):
 def test_a_crawl_that_failed_too_often_is_refused_before_any_work(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     add_tone(raw, 1)
-    (raw / "soundbible" / "crawl_report.json").write_text(json.dumps({"asked": 4, "failed": {"not_found": 3}}))
+    (raw / "soundbible" / "crawl_report.json").write_text(crawl_report(4, {"not_found": 3}))
     with pytest.raises(ManifestError, match=r"3 of 4 clips failed \(not_found 3\)"):
         build(raw, out, options=BuildOptions(workers=0, max_crawl_failed=0.5))
     assert not out.exists()
@@ -305,6 +338,77 @@ def test_a_folder_of_something_else_is_refused_unless_told(tmp_path):
     build(raw, out, options=BuildOptions(workers=0, overwrite=True))
     assert (out / "thesis.txt").read_text() == "years of work"
     assert len(read_manifest(out)) == 1
+
+
+def test_the_raw_records_are_safe_from_a_build(tmp_path):
+    raw = tmp_path / "data" / "raw"
+    audio = write_tone(raw / "soundbible" / "audio" / "1.flac")
+    add_record(raw, audio, source_id="1")
+    before = contents(raw)
+    (tmp_path / "link").symlink_to(raw / "soundbible")
+    for place in ("data/raw/soundbible", "data/raw/soundbible/curated", "data/raw/soundbible/audio", "link"):
+        for overwrite in (False, True):
+            with pytest.raises(ConfigError, match=r"--out lies in the raw records .*raw/soundbible; name a folder"):
+                build(raw, tmp_path / place, options=BuildOptions(workers=0, overwrite=overwrite))
+    for place in ("data", "."):
+        with pytest.raises(ConfigError, match=r"--out holds the raw records .*; name a folder beside them"):
+            build(raw, tmp_path / place, options=BuildOptions(workers=0, overwrite=True))
+    assert contents(raw) == before
+    build(raw, raw / "curated", options=SERIAL)
+    assert not build(raw, raw / "curated", options=SERIAL).is_new
+    assert len(read_manifest(raw / "curated")) == 1
+
+
+def test_audio_of_someone_else_stays_in_a_folder_taken_over(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "music"
+    add_tone(raw, 1)
+    song, half = write_tone(out / "audio" / "song.flac"), out / "audio" / "song.flac.part"
+    half.write_bytes(b"half a song")
+    notes = out / ".work" / "notes.json"
+    notes.parent.mkdir()
+    notes.write_text('{"years": "of work"}')
+    before = contents(out)
+    with pytest.raises(ConfigError, match=r"music: not made by wavtext5k-curate build; .*--overwrite"):
+        build(raw, out, options=SERIAL)
+    assert not (out / ".work" / "lock").exists()
+    build(raw, out, options=BuildOptions(workers=0, overwrite=True))
+    build(raw, out, options=SERIAL)
+    assert {name: content for name, content in contents(out).items() if name in before} == before
+    assert (song.is_file(), half.is_file(), notes.is_file()) == (True, True, True)
+    assert len(read_manifest(out)) == 1
+
+
+def test_a_work_folder_of_something_else_marks_nothing(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    add_tone(raw, 1)
+    (out / ".work").mkdir(parents=True)
+    (out / ".work" / "README").write_text("How I work.")
+    with pytest.raises(ConfigError, match="not made by wavtext5k-curate build"):
+        build(raw, out, options=SERIAL)
+    (out / ".work" / "README").rename(out / ".work" / "lock")  # killed before the folder was marked
+    build(raw, out, options=SERIAL)
+    assert len(read_manifest(out)) == 1
+
+
+def test_a_build_counts_the_clips_that_went_and_the_opt_outs_that_met_none(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    add_noises(raw, 4)
+    assert build(raw, out, options=SERIAL).gone == 0
+    (raw / "soundbible" / "records" / "3.json").unlink()
+    opted_out = frozenset({"soundbible-1", "http://127.0.0.1/soundbible/2", "soundbible-99"})
+    report = build(raw, out, options=BuildOptions(workers=0, rules=RecordRules(opted_out=opted_out)))
+    assert (report.gone, report.unmatched_opt_outs) == (3, 1)
+
+
+def test_no_more_processes_are_started_than_can_be_of_use(tmp_path):
+    assert _useful(100_000, [None] * 3) == 3
+    assert _useful(100_000, [None] * 100_000) == max(64, available_cores())
+
+
+@pytest.mark.parametrize("share", [float("nan"), -0.1, 1.1])
+def test_a_share_of_failures_is_a_share(share):
+    with pytest.raises(ConfigError, match=r"max_crawl_failed=.* must be between 0 and 1"):
+        BuildOptions(max_crawl_failed=share)
 
 
 def test_out_must_be_a_folder_of_its_own(tmp_path):

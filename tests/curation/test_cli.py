@@ -1,14 +1,21 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from tests.curation.support import add_record, add_tone, run
+from curation.manifest import SCHEMA
+from tests.curation.support import add_record, add_tone, contents, crawl_report, row, run
 from tests.support.audio import write_html
+
+MEND = "remove the files named and run wavtext5k-curate build again"
 
 
 def loaded_by(module):
@@ -56,14 +63,25 @@ def test_build_prints_json_for_programs(raw, tmp_path):
 
 
 def test_build_says_what_the_crawl_lost(raw, tmp_path):
-    (raw / "soundbible" / "crawl_report.json").write_text(json.dumps({"asked": 8, "failed": {"not_found": 3}}))
+    (raw / "soundbible" / "crawl_report.json").write_text(crawl_report(8, {"not_found": 3}))
     done = run("build", "--raw", raw, "--out", tmp_path / "out", "--workers", "0")
     assert done.returncode == 0
     assert done.stderr.splitlines()[0] == "crawl soundbible: 3 of 8 clips failed (not_found 3)"
-    (raw / "bigsoundbank" / "crawl_report.json").write_text(json.dumps({"asked": 1, "failed": {}}))
+    (raw / "bigsoundbank" / "crawl_report.json").write_text(crawl_report(1, {}))
     refused = run("build", "--raw", raw, "--out", tmp_path / "out", "--max-crawl-failed", "0.1")
     assert refused.returncode == 1
     assert "more than --max-crawl-failed 0.1 allows" in refused.stderr
+
+
+def test_build_says_which_crawl_did_not_finish(raw, tmp_path):
+    (raw / "bigsoundbank" / "crawl_report.json").write_text(crawl_report(1, {}))
+    (raw / "soundbible" / "crawl_report.json").write_text(crawl_report(0, {}, finish_reason="running"))
+    refused = run("build", "--raw", raw, "--out", tmp_path / "out", "--max-crawl-failed", "1")
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[1] == "crawl soundbible: did not finish (running)"
+    assert "did not finish (running), so --max-crawl-failed cannot be judged" in refused.stderr.splitlines()[-1]
+    done = run("build", "--raw", raw, "--out", tmp_path / "out", "--workers", "0")
+    assert (done.returncode, done.stderr.splitlines()[1]) == (0, "crawl soundbible: did not finish (running)")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +91,8 @@ def test_build_says_what_the_crawl_lost(raw, tmp_path):
         (["--exclude-license", "mit"], "mit is not one of cc0-1.0"),
         (["--val-fraction", "0.8", "--test-fraction", "0.8"], "val_fraction=0.8 and test_fraction=0.8"),
         (["--min-duration", "9", "--max-duration", "1"], "min_duration_s=9.0 and max_duration_s=1.0"),
+        (["--max-duration", "inf"], "max_duration_s=inf"),
+        (["--max-crawl-failed", "nan"], "--max-crawl-failed"),
         (["--workers", "-1"], "--workers"),
         (["--colour"], "No such option"),
     ],
@@ -84,6 +104,23 @@ def test_wrong_usage_exits_2(raw, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("raw", "--out must be another folder than --raw"),
+        ("raw/soundbible", "--out lies in the raw records"),
+        (".", "--out holds the raw records"),
+        ("raw/soundbible/audio/0.wav", "is a file"),
+    ],
+)
+def test_a_wrong_place_for_the_output_exits_2(raw, tmp_path, place, message):
+    before = contents(raw)
+    done = run("build", "--raw", raw, "--out", tmp_path / place, "--overwrite", env=os.environ | {"COLUMNS": "500"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert contents(raw) == before
+
+
 def test_bad_data_exits_1_with_one_line(raw, tmp_path):
     (raw / "soundbible" / "records" / "0.json").write_text("{")
     done = run("build", "--raw", raw, "--out", tmp_path / "out")
@@ -93,7 +130,7 @@ def test_bad_data_exits_1_with_one_line(raw, tmp_path):
 
 
 def test_opted_out_clips_are_left_out(raw, tmp_path):
-    (tmp_path / "optout.txt").write_text("soundbible-1\n")
+    (tmp_path / "optout.txt").write_text("soundbible-1\nsoundbible-99\n")
     done = run(
         "build",
         "--raw",
@@ -107,6 +144,17 @@ def test_opted_out_clips_are_left_out(raw, tmp_path):
         "0",
     )
     assert json.loads(done.stdout)["dropped"] == {"no_text": 1, "not_audio": 1, "opted_out": 1}
+    assert done.stderr.splitlines()[-1] == f"{tmp_path}/optout.txt: 1 of 2 lines matched no record"
+    (tmp_path / "optout.txt").write_bytes(b"soundbible-\xff\n")
+    bad = run("build", "--raw", raw, "--out", tmp_path / "out", "--opt-out", tmp_path / "optout.txt")
+    assert (bad.returncode, "not UTF-8 text" in bad.stderr) == (2, True)
+
+
+def test_clips_of_the_earlier_manifest_do_not_go_unsaid(raw, tmp_path):
+    assert run("build", "--raw", raw, "--out", tmp_path / "out", "--workers", "0").returncode == 0
+    shutil.rmtree(raw / "bigsoundbank")
+    done = run("build", "--raw", raw, "--out", tmp_path / "out", "--workers", "0")
+    assert (done.returncode, done.stderr) == (0, "1 clips of the earlier manifest are not in this one\n")
 
 
 def test_validate_lists_problems_and_fails(raw, tmp_path):
@@ -124,11 +172,53 @@ def test_validate_lists_problems_and_fails(raw, tmp_path):
         1,
         "row 2 (clip_id 'soundbible-1'): audio/soundbible-1.flac: no such file\n",
     )
-    assert bad.stderr.splitlines()[-1] == f"error: {out}/manifest.parquet: 1 problem"
+    assert bad.stderr.splitlines()[-1] == f"error: {out}/manifest.parquet: 1 problem; {MEND}"
     worse = run("validate", out, "--audio", "--json")
     report = json.loads(worse.stdout)
     assert (worse.returncode, report["ok"], len(report["problems"])) == (1, False, 2)
     assert "row 3 (clip_id 'soundbible-2'): audio/soundbible-2.flac: sha256 is" in report["problems"][1]
+    assert report["clips"] == 4
+
+
+def test_damage_that_keeps_the_size_is_mended_as_validate_says(raw, tmp_path):
+    out = tmp_path / "out"
+    build = ["build", "--raw", raw, "--out", out, "--workers", "0"]
+    assert run(*build).returncode == 0
+    before = contents(out)
+    flac = out / "audio" / "soundbible-1.flac"
+    flac.write_bytes(flac.read_bytes()[:-1] + bytes([flac.read_bytes()[-1] ^ 1]))
+    assert run(*build).stdout.splitlines()[-1].startswith("up to date")
+    bad = run("validate", out, "--audio")
+    assert (bad.returncode, bad.stderr.splitlines()[-1].endswith(f": 1 problem; {MEND}")) == (1, True)
+    flac.unlink()
+    assert run(*build).returncode == 0
+    assert contents(out) == before
+
+
+def test_validate_prints_json_whatever_it_finds(raw, tmp_path):
+    out = tmp_path / "out"
+    missing = run("validate", out, "--json")
+    facts = json.loads(missing.stdout)
+    assert (missing.returncode, facts["ok"], facts["clips"]) == (1, False, 0)
+    assert "no such manifest" in facts["problems"][0]
+    (out / "audio").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([row(1), row(2, split="")], schema=SCHEMA), out / "manifest.parquet")
+    broken = run("validate", out, "--json")
+    facts = json.loads(broken.stdout)
+    assert (broken.returncode, facts["ok"], facts["clips"], len(facts["problems"])) == (1, False, 2, 1)
+    assert broken.stderr.endswith(".parquet: 1 problem; rebuild it with: wavtext5k-curate build\n")
+
+
+def test_a_folder_whose_name_is_not_utf_8_can_be_built_and_checked(raw, tmp_path):
+    out = os.fsencode(tmp_path) + b"/o\xff"
+    env = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    nothing = run("validate", os.fsdecode(out), env=env)
+    assert (nothing.returncode, nothing.stderr[:6]) == (1, "error:")
+    assert run("build", "--raw", raw, "--out", os.fsdecode(out), "--workers", "0", env=env).returncode == 0
+    good = run("validate", os.fsdecode(out), "--audio", env=env)
+    assert (good.returncode, good.stdout[:16], "Traceback" in good.stderr) == (0, "ok          4 cl", False), (
+        good.stderr
+    )
 
 
 def test_validate_without_manifest_exits_1(tmp_path):

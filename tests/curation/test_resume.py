@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -106,6 +108,30 @@ def test_an_interrupt_says_how_to_go_on(raw, whole, tmp_path):
     assert "Traceback" not in said
     assert run("build", "--raw", raw, "--out", out).returncode == 0
     assert contents(out) == whole
+
+
+def children(process):
+    try:
+        return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+
+
+def test_an_interrupt_while_workers_start_shows_no_traceback(raw, tmp_path):
+    process = subprocess.Popen(
+        command("build", "--raw", raw, "--out", tmp_path / "out", "--workers", "2"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while len(children(process.pid)) < 3:  # two workers, and the process that multiprocessing tracks resources in
+        assert process.poll() is None
+        time.sleep(0.002)
+    time.sleep(0.1)  # workers are loading now: that takes them 0.3 s and more
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, "stopped; run the same command again to go on\n")
 
 
 def limit_files(size):
