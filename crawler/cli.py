@@ -7,14 +7,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from crawler.items import open_whole
+
 if TYPE_CHECKING:
+    from scrapy.settings import BaseSettings
+    from twisted.python.failure import Failure
+
     from crawler.report import CrawlReport
 
 app = typer.Typer(
@@ -44,7 +51,21 @@ MAX_FAILED = 0.1
 
 def main() -> None:
     """Run the command line."""
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a folder's name may be more than the terminal can show
+    try:
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:  # closed by the caller
+                sys.stdout.flush()
+    except OSError as error:
+        where = error.filename or "standard output"
+        with suppress(OSError):  # else Python tries once more at its end, and complains
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
 
 
 @app.callback()
@@ -91,10 +112,14 @@ def bigsoundbank(
 def init() -> None:
     """Write scrapy.cfg into the working folder, so that ``scrapy crawl soundbible`` works there."""
     path = Path("scrapy.cfg")
-    if path.exists() and path.read_text(encoding="utf-8").strip() != SCRAPY_CFG.strip():
-        _fail(f"{path.resolve()} is there and says something else; put these two lines into it:\n{SCRAPY_CFG.rstrip()}")
     try:
-        path.write_text(SCRAPY_CFG, encoding="utf-8")
+        found = path.read_bytes().decode("utf-8", "replace").split() if path.exists() else []
+        if found and found != SCRAPY_CFG.split():
+            lines = SCRAPY_CFG.rstrip()
+            _fail(f"{path.resolve()} is there and says something else; put these two lines into it:\n{lines}")
+        if not found:
+            with open_whole(path, "w") as file:
+                file.write(SCRAPY_CFG)
     except OSError as error:
         _fail(f"{path.resolve()}: {error.strerror}")
     print(path.resolve())
@@ -130,28 +155,72 @@ def _crawl(spider: str, arguments: dict[str, str], *, raw: Path, settings: list[
         name, equals, value = setting.partition("=")
         if not (name and equals):
             raise typer.BadParameter(f"must be NAME=VALUE, got {setting!r}", param_hint="-s")
-        values.set(name, value, priority="cmdline")
-    process = CrawlerProcess(values)
+        if name == "RAW_DIR":
+            raise typer.BadParameter("RAW_DIR has an option of its own; say --raw", param_hint="-s")
+        _set(values, name, value)
+    try:
+        process = CrawlerProcess(values)
+    except (ValueError, TypeError, ImportError, AttributeError) as error:
+        _refuse(error, settings)
     # The report names every failure; these would say each again, with a traceback.
     for name in ("downloadermiddlewares.retry", "downloadermiddlewares.robotstxt", "core.downloader.handlers.http11"):
         logging.getLogger(f"scrapy.{name}").setLevel(logging.CRITICAL)
     crawler = process.create_crawler(spider)
-    process.crawl(crawler, **arguments)
+    errors: list[BaseException] = []
+
+    def note(failure: Failure) -> None:
+        errors.append(failure.value)  # type: ignore[arg-type]
+
+    process.crawl(crawler, **arguments).addErrback(note)
     process.start()
+    if errors:
+        _refuse(errors[0], settings)
     reporter = crawler.get_extension(Reporter)
     if reporter is None or not reporter.report.source:
         _fail("the crawl did not start; its log says why")
     return reporter.report
 
 
+def _set(values: BaseSettings, name: str, value: str) -> None:
+    """Take a setting, or refuse a value that is not of the kind of its default: Scrapy would end in a traceback."""
+    from scrapy.settings import Settings as ScrapySettings
+
+    defaults = ScrapySettings()
+    defaults.setmodule("crawler.settings")
+    default = defaults.get(name)
+    kind = "JSON"
+    try:
+        values.set(name, value, priority="cmdline")
+        if name == "LOG_LEVEL":
+            kind = f"one of {', '.join(logging.getLevelNamesMapping())}"
+            _ = logging.getLevelNamesMapping()[value]
+        elif isinstance(default, bool):
+            kind = "1 or 0"
+            values.getbool(name)
+        elif isinstance(default, int | float):
+            kind = "a number"
+            values.getfloat(name)
+    except (ValueError, KeyError) as error:
+        raise typer.BadParameter(f"{name} must be {kind}, got {value!r}", param_hint="-s") from error
+
+
+def _refuse(error: BaseException, settings: list[str]) -> NoReturn:
+    """Say in one line what kept a crawl from starting, if a setting may have; else it is a bug of ours."""
+    if not settings:
+        raise error
+    _fail(f"the crawl did not start with -s {' -s '.join(settings)}: {type(error).__name__}: {error}")
+
+
 def _conclude(report: CrawlReport, *, raw: Path, dry_run: bool, max_failed: float, json: bool) -> None:
     if json:
-        print(report.to_json(), end="")
+        print(report.to_json(ascii_only=True), end="")
     elif report.known:
-        print(report.plan() if dry_run else f"{report.table()}\nwrote              {raw / report.source}")
+        print(report.plan() if dry_run else report.table())
+        if report.stored and not dry_run:
+            print(f"wrote              {raw / report.source}")
     message = report.verdict(max_failed)
     if dry_run and report.known:
-        message = report.error
+        message = report.error or None
     if message:
         _fail(message)
 

@@ -94,7 +94,8 @@ class CrawlRecord:
 
     def to_json(self) -> str:
         """Return the record as the text of its file: sorted keys, UTF-8 kept, a line end at the end."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+        text = json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+        return text.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair has no UTF-8, but an escape
 
     @classmethod
     def from_json(cls, text: str) -> CrawlRecord:

@@ -8,7 +8,6 @@ its lossless form, not its place in the data set. Writes ``<raw>/<source>/audio/
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +22,7 @@ from crawler.items import CrawlRecord, open_whole, record_file
 from crawler.licenses import LICENSE_URLS, license_of
 from crawler.pages.fields import AudioLink, PageFields
 from crawler.report import FailureReason
-from crawler.reporter import Reporter
+from crawler.reporter import NEXT_STEP, Reporter, is_full, words_of
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
@@ -53,13 +52,6 @@ class StoreClip:
     @property
     def reporter(self) -> Reporter:
         return self.crawler.get_extension(Reporter)  # type: ignore[return-value]
-
-    def open_spider(self) -> None:
-        """Remove what a killed crawl left half-written; a dry run changes nothing."""
-        if self.crawler.spider.dry_run:  # type: ignore[union-attr]
-            return
-        for part in (self.raw / self.crawler.spider.name).glob("*/*.part"):  # type: ignore[union-attr]
-            part.unlink(missing_ok=True)
 
     async def process_item(self, item: PageFields) -> PageFields:
         """Download the best audio of a clip and store both.
@@ -115,7 +107,7 @@ class StoreClip:
             try:
                 with open_whole(record_file(self.raw, record.source, record.source_id), "w") as file:
                     file.write(record.to_json())
-            except OSError:
+            except Exception:
                 audio.unlink(missing_ok=True)
                 raise
         except OSError as error:
@@ -161,13 +153,11 @@ class StoreClip:
 
     def _stop(self, item: PageFields, error: OSError) -> None:
         """Stop the crawl: what kept one file from being written will keep the next from it as well."""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        what = "no space left on the disk" if full else error.strerror or str(error)
         folder = self.raw / self.crawler.spider.name  # type: ignore[union-attr]
-        message = f"cannot write to {folder}: {what}"
+        message = f"cannot write to {folder}: {words_of(error)}"
         self.reporter.failed(item.source_id, item.page_url, FailureReason.IO_ERROR, message)
         if self.closing is None:
-            self.reporter.report.error = f"{message}; mend that and run the same command again"
-            reason = "no_space" if full else "io_error"
+            self.reporter.report.error = f"{message}; {NEXT_STEP}"
+            reason = "no_space" if is_full(error) else "io_error"
             # Not awaited: closing waits for this very item.
             self.closing = asyncio.ensure_future(self.crawler.engine.close_spider_async(reason=reason))

@@ -102,7 +102,7 @@ class CrawlReport:
             return f"{share}, more than --max-failed {max_failed:g}"
         return None
 
-    def to_json(self) -> str:
+    def to_json(self, *, ascii_only: bool = False) -> str:
         """Return the text of crawl_report.json. "bytes" is what came over the line, headers and pages included."""
         values = {
             "source": self.source,
@@ -124,16 +124,17 @@ class CrawlReport:
             "listing_pages": self.listing_pages,
             "warnings": self.warnings,
         }
-        return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
+        return json.dumps(values, ensure_ascii=ascii_only, indent=1) + "\n"
 
     def plan(self) -> str:
         """Return what a crawl of the known clips would ask, for a dry run."""
         missing = len(self.known) - len(self.already)
+        listed = f"{counted(len(self.known), 'clip')} on {counted(self.listing_pages, 'page')}"
+        minutes = f"{2 * missing * self.delay_s / 60:.0f} minutes or more at {self.delay_s:g} s between two"
         return (
-            f"{self.source}: {self.base_url} lists {len(self.known)} clips on {self.listing_pages} pages; "
-            f"{len(self.already)} are stored already\n"
-            f"{self.source}: a crawl would ask {missing} pages and {missing} audio files: {2 * missing} requests or a "
-            f"few more, {2 * missing * self.delay_s / 60:.0f} minutes or more at {self.delay_s:g} s between two"
+            f"{self.source}: {self.base_url} lists {listed}; {len(self.already)} are stored already\n"
+            f"{self.source}: a crawl would ask {counted(missing, 'page')} and {counted(missing, 'audio file')}: "
+            f"{2 * missing} requests or a few more, {minutes}"
         )
 
     def table(self) -> str:
@@ -142,7 +143,7 @@ class CrawlReport:
             (
                 "asked",
                 len(self.stored) + len(self.failures),
-                f"of {len(self.known)} listed on {self.listing_pages} pages",
+                f"of {len(self.known)} listed on {counted(self.listing_pages, 'page')}",
             ),
             ("stored", len(self.stored), f"{len(self.already)} of them by earlier runs"),
             ("failed", len(self.failures), _counts(self.failed)),
@@ -153,6 +154,11 @@ class CrawlReport:
         for name, counts in sorted(self.selectors.items()):
             lines.append(f"  {name:15}  {_counts(dict(counts.most_common()))}")
         return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 page", "2 pages"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -6,16 +6,18 @@ the report of an earlier one) and when it closes.
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from scrapy import signals
 from scrapy.exceptions import CloseSpider
 
+from crawler import lock
 from crawler.items import CRAWL_REPORT, open_whole
-from crawler.report import CrawlReport, FailedClip, FailureReason
+from crawler.report import CrawlReport, FailedClip, FailureReason, counted
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
@@ -24,6 +26,19 @@ if TYPE_CHECKING:
 
     from crawler.pages.fields import PageFields
     from crawler.spiders.base import SiteSpider
+
+
+NEXT_STEP = "mend that and run the same command again"
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether a disk, or what a user may have of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def words_of(error: OSError) -> str:
+    """Return what the file system says, for a message."""
+    return "no space left on the disk" if is_full(error) else error.strerror or str(error)
 
 
 class Reporter:
@@ -37,6 +52,9 @@ class Reporter:
         self.last_line = time.monotonic()
         self.last_failure = ""
         self.open_listings = 0
+        self.broken_listing = ""
+        self.lock: IO[bytes] | None = None
+        self.addresses: dict[str, str] = {}
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
@@ -60,8 +78,13 @@ class Reporter:
         self.report.listing_pages += is_page
         self.progress()
 
-    def listed(self, source_id: str, *, already: bool) -> None:
+    def listing_broke(self, message: str) -> None:
+        """Note why the list of clips is not whole; this fails the crawl's verdict, not the clips that are known."""
+        self.broken_listing = self.broken_listing or message
+
+    def listed(self, source_id: str, page_url: str, *, already: bool) -> None:
         """Note a clip that the site lists; ``already``: an earlier run stored it whole."""
+        self.addresses[source_id] = page_url
         self.report.known.add(source_id)
         if already:
             self.report.already.add(source_id)
@@ -112,21 +135,30 @@ class Reporter:
         if spider.dry_run:
             return
         try:
+            self.lock = lock.take(self.path.parent)
+            for part in self.path.parent.glob("*/*.part"):  # what a killed crawl left half-written
+                part.unlink(missing_ok=True)
             self._write()
+        except lock.FolderBusyError as error:
+            self.report.error = str(error)
+            raise CloseSpider("busy") from error
         except OSError as error:
-            self.report.error = f"cannot write to {self.path.parent}: {error.strerror or error}"
-            raise CloseSpider("io_error") from error
+            self.report.error = f"cannot write to {self.path.parent}: {words_of(error)}; {NEXT_STEP}"
+            raise CloseSpider("no_space" if is_full(error) else "io_error") from error
 
     def spider_error(self, failure: Failure, response: Response) -> None:
         request = getattr(response, "request", None)
         if request is not None and (source_id := request.cb_kwargs.get("source_id")):
             self._bug(source_id, request.url, failure)
+        else:
+            url = response.url if request is None else request.url
+            self.listing_broke(f"{url} could not be read: {_words_of_bug(failure)}")
 
     def item_error(self, item: PageFields, failure: Failure) -> None:
         self._bug(item.source_id, item.page_url, failure)
 
     def _bug(self, source_id: str, url: str, failure: Failure) -> None:
-        self.failed(source_id, url, FailureReason.CRAWLER_ERROR, f"{type(failure.value).__name__}: {failure.value}")
+        self.failed(source_id, url, FailureReason.CRAWLER_ERROR, _words_of_bug(failure))
 
     def spider_closed(self, spider: SiteSpider, reason: str) -> None:
         report, stats = self.report, self.crawler.stats.get_stats()
@@ -137,17 +169,35 @@ class Reporter:
         report.bytes = stats.get("downloader/response_bytes", 0)
         report.seconds = time.monotonic() - report.started
         report.finish_reason = reason
+        if reason == "finished" and not spider.dry_run:
+            for source_id in sorted(report.known - report.stored - report.failures.keys()):
+                self.failed(source_id, self.addresses[source_id], FailureReason.CRAWLER_ERROR, "no outcome")
+        if self.broken_listing and not report.error:
+            is_or_are = "is" if len(report.known) == 1 else "are"
+            known = (
+                f"only {counted(len(report.known), 'clip')} {is_or_are} known" if report.known else "no clip is known"
+            )
+            report.error = f"{self.broken_listing}; {known}"
         if report.error and reason == "finished":
             report.finish_reason = "listing_incomplete" if report.known else "unreachable"
         report.delay_s = self.crawler.settings.getfloat("DOWNLOAD_DELAY")
-        if not spider.dry_run:
+        if self.lock is not None:
             try:
                 self._write()
             except OSError as error:
-                report.error = report.error or f"cannot write {self.path}: {error.strerror or error}"
+                report.error = report.error or f"cannot write {self.path}: {words_of(error)}; {NEXT_STEP}"
+            self.lock.close()
         if self.crawler.settings.getbool("PRINT_RESULT"):
             print(report.plan() if spider.dry_run else report.table(), flush=True)
+            if report.error:
+                print(f"error: {report.error}", file=sys.stderr, flush=True)
 
     def _write(self) -> None:
-        with open_whole(self.path, "w") as file:
-            file.write(self.report.to_json())
+        # A folder's name that is not UTF-8 may stand in a message: a lone surrogate, which JSON writes as an escape.
+        with open_whole(self.path) as file:
+            file.write(self.report.to_json().encode("utf-8", "backslashreplace"))
+
+
+def _words_of_bug(failure: Failure) -> str:
+    words = f"{type(failure.value).__name__}: {failure.value}".splitlines()[0]
+    return words if len(words) <= 300 else f"{words[:300]}..."

@@ -32,6 +32,7 @@ RETRY_TIMES = 4  # a shared host that is busy for some seconds is the common cas
 REDIRECT_MAX_TIMES = 5
 METAREFRESH_ENABLED = False  # a page that sends elsewhere by itself is not the page of a sound
 DOWNLOAD_MAXSIZE = 200 * 2**20  # SoundBible's 2124 is a WAV of 400 MB; its MP3 is asked instead
+URLLENGTH_LIMIT = 0  # no limit: a title makes an address long, and a request over the limit is dropped without a word
 DOWNLOAD_WARNSIZE = 0  # a long recording is nothing to warn of
 
 # Order: pages in the site's order, and each clip's audio soon after its page. The default lets 5 MB of pages wait for

@@ -7,6 +7,7 @@ request there, and lets none leave the site, whatever a page or a redirect says.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -16,6 +17,9 @@ from scrapy.exceptions import IgnoreRequest
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
+
+
+_BASE_URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?", re.I)
 
 
 class LeftSite(IgnoreRequest):
@@ -34,14 +38,20 @@ class Site:
     """Another host that serves the same pages, scheme and host alone; "" asks the site itself."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if self.base_url and not (parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/")):
-            raise ValueError(f"base_url must be like http://127.0.0.1:8000, got {self.base_url!r}")
+        if not self.base_url:
+            return
+        wrong = f"base_url must be like http://127.0.0.1:8000, got {self.base_url!r}"
+        if not _BASE_URL.fullmatch(self.base_url):
+            raise ValueError(wrong)
+        try:
+            _ = urlsplit(self.base_url).port  # a port over 65535, or brackets around what is no address
+        except ValueError as error:
+            raise ValueError(f"{wrong}: {error}") from error
 
     @property
     def asked(self) -> str:
         """Scheme and host that requests go to."""
-        return self.base_url.rstrip("/") or self.home
+        return self.base_url.rstrip("/").lower() or self.home  # lower: a request's host is, and the two are compared
 
     def canonical(self, url: str) -> str:
         """Return the public form of an address of the site or of its mirror; a foreign address as it is."""

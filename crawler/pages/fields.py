@@ -110,8 +110,11 @@ def meta_content(page: Selector, name: str) -> str:
 
 
 def absolute(url: str, link: str) -> str:
-    """Return a link of a page as an address that can be asked: resolved, with spaces and other signs quoted."""
-    return str(safe_url_string(urljoin(url, link.strip())))
+    """Return a link of a page as an address that can be asked: resolved, other signs quoted; "" if it is none."""
+    try:
+        return str(safe_url_string(urljoin(url, link.strip())))
+    except ValueError:  # http://[ is no address, and no reason to lose the page around it
+        return ""
 
 
 def slug_title(slug: str) -> str:

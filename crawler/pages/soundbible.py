@@ -29,7 +29,7 @@ from crawler.pages.fields import (
 
 HOME = "https://soundbible.com"
 
-_PAGE = re.compile(r"^/(\d+)-([^/]*)\.html$")
+_PAGE = re.compile(r"^/(\d{1,12})-([^/]*)\.html$")
 _CUT_TITLE = re.compile(r"\s+Sounds \| Effects \|.*$", re.S)
 _CUT_DESCRIPTION = re.compile(r"^.*?\bFree\. Get\s+(.*?)\s*(?:in Wav or MP3 format.*)?\.*\s*$", re.S)
 _LISTING = re.compile(r"/free-sound-effects-(\d+)\.html")

@@ -6,10 +6,12 @@ run of a spider asks the listing again and then only for clips that are not stor
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Iterator
+from difflib import get_close_matches
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import scrapy
 from scrapy import Request
@@ -25,11 +27,16 @@ from crawler.site import Site
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from scrapy.crawler import Crawler
     from scrapy.settings import BaseSettings
     from twisted.python.failure import Failure
 
 LISTING_PRIORITY = 10
 """Listing pages come before clips, so that progress knows the whole early."""
+
+
+ARGUMENTS = ("base_url", "limit", "dry_run")
+DRY_RUN = {"1": True, "true": True, "yes": True, "": False, "0": False, "false": False, "no": False}
 
 
 class SiteSpider(scrapy.Spider):
@@ -45,17 +52,32 @@ class SiteSpider(scrapy.Spider):
             base_url: Another host that serves the same pages: http://127.0.0.1:8000.
             limit: Stop after this many clips, stored ones included.
             dry_run: "1" lists and plans only.
-            **arguments: Scrapy's own.
+            **arguments: None; Scrapy itself takes whatever is given, a misspelt limit too.
 
         Raises:
             ValueError: If one of them cannot be.
         """
-        super().__init__(**arguments)
+        for name in arguments:
+            if near := get_close_matches(name, ARGUMENTS, 1):
+                raise ValueError(f"no argument is called {name!r}; did you mean {near[0]!r}?")
+            raise ValueError(f"no argument is called {name!r}; there are {', '.join(ARGUMENTS)}")
+        super().__init__()
         self.site = Site(self.home, self.hosts, base_url)
         if limit and not (str(limit).isdecimal() and int(limit) > 0):
             raise ValueError(f"limit must be a whole number, 1 or more, got {limit!r}")
         self.limit = int(limit) if limit else None
-        self.dry_run = str(dry_run).lower() in ("1", "true", "yes")
+        if str(dry_run).lower() not in DRY_RUN:
+            raise ValueError(f"dry_run must be 1 or 0, got {dry_run!r}")
+        self.dry_run = DRY_RUN[str(dry_run).lower()]
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Self:
+        """Make the spider; arguments that cannot be end the process, as ``scrapy crawl`` would show a traceback."""
+        try:
+            return super().from_crawler(crawler, *args, **kwargs)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from error
 
     @classmethod
     def update_settings(cls, settings: BaseSettings) -> None:
@@ -91,11 +113,12 @@ class SiteSpider(scrapy.Spider):
             if self.has_enough:
                 return
             already = is_stored(self.raw, self.name, source_id)
-            self.reporter.listed(source_id, already=already)
+            page_url = self.site.canonical(url)
+            self.reporter.listed(source_id, page_url, already=already)
             if not (already or self.dry_run):
                 # dont_filter: we know by id what was asked, and two pages that redirect to one are two failures.
                 yield Request(
-                    self.site.canonical(url),
+                    page_url,
                     self.clip_page,
                     errback=self.clip_failed,
                     cb_kwargs={"source_id": source_id},
@@ -128,12 +151,7 @@ class SiteSpider(scrapy.Spider):
         """Note that the list of clips is not whole; this fails the crawl's verdict, not the clips that are known."""
         request = failure.request  # type: ignore[attr-defined]
         self.reporter.listing_answered(is_page=False)
-        self.stop_listing(f"{request.url} could not be read: {rejection_of(failure.value)}")
-
-    def stop_listing(self, message: str) -> None:
-        """Set what the verdict says of a list that is not whole."""
-        known = len(self.reporter.report.known)
-        self.reporter.report.error = f"{message}; " + (f"only {known} clips are known" if known else "no clip is known")
+        self.reporter.listing_broke(f"{request.url} could not be read: {rejection_of(failure.value)}")
 
     @property
     def raw(self) -> Path:

@@ -43,7 +43,7 @@ class SoundBibleSpider(SiteSpider):
         if is_new and not self.has_enough and number < LISTING_CAP:
             yield self._listing_page(number + 1)
         elif not links and number < last:
-            self.stop_listing(f"{response.url} lists no clip, though page {last} is linked")
+            self.reporter.listing_broke(f"{response.url} lists no clip, though page {last} is linked")
 
     def listing_page_failed(self, failure: Failure) -> None:
         """End the listing: past its end the site may answer 404, which is no failure unless it is the first page."""

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from crawler.items import CrawlRecord
+from crawler.spiders.soundbible import SoundBibleSpider
+from curation.records import read_records as curated_records
 from demo.site import Clip, Site, serve
 from tests.crawler.conftest import Crawl, command, environment, read_records, read_report
 
@@ -121,7 +123,7 @@ def test_a_damaged_record_and_audio_that_is_cut_or_gone_are_asked_again_and_noth
     with serve([make_clip(number) for number in range(1, 10)], audio) as site:
         assert crawl("soundbible", site.base_url).returncode == 0
         before = read_records(tmp_path / "raw", "soundbible")
-        (folder / "records/1.json").write_text("{", encoding="utf-8")
+        (folder / "records/1.json").write_text("[" * 100_000, encoding="utf-8")
         (folder / "audio/2.wav").unlink()
         (folder / "audio/3.wav").write_bytes(b"RIFF")
         (folder / "audio/4.wav.part").write_bytes(b"RIFF")
@@ -289,3 +291,105 @@ def test_scrapy_crawl_runs_the_same_spider(audio: Path, make_clip: MakeClip, tmp
     assert list(read_records(tmp_path / "data", "soundbible")) == ["5"]
     assert "(+mailto:me@example.org)" in done.stderr  # the user agent, among the settings that Scrapy logs
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["soundbible"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("limit=abc", "error: limit must be a whole number, 1 or more, got 'abc'"),
+        ("limt=3", "error: no argument is called 'limt'; did you mean 'limit'?"),
+    ],
+)
+def test_scrapy_crawl_refuses_a_wrong_argument_in_one_line(argument: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "scrapy.cfg").write_text("[settings]\ndefault = crawler.settings\n", encoding="utf-8")
+    line = [sys.executable, "-m", "scrapy", "crawl", "soundbible", "-a", argument, "-L", "WARNING"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (2, f"{message}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"base_url": "junk"}, "base_url must be like"),
+        ({"dry_run": "maybe"}, "dry_run must be 1 or 0, got 'maybe'"),
+        ({"zzz": "1"}, "no argument is called 'zzz'; there are base_url, limit, dry_run"),
+    ],
+)
+def test_a_spider_refuses_wrong_arguments(arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SoundBibleSpider(**arguments)
+
+
+def test_a_disk_that_is_full_from_the_start_is_named(tmp_path: Path) -> None:
+    line = command("soundbible", "http://127.0.0.1:1", tmp_path / "raw")
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n" + RUN_CLI
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code, *line[3:]], capture_output=True, text=True, timeout=60, check=False
+    )
+    message = f"cannot write to {tmp_path / 'raw/soundbible'}: no space left on the disk; mend that and run the same"
+    assert (done.returncode, done.stderr) == (1, f"error: {message} command again\n")
+
+
+def test_a_second_crawl_into_one_folder_is_refused_until_the_first_is_gone(
+    audio: Path, make_clip: MakeClip, crawl: Crawl, tmp_path: Path
+) -> None:
+    folder = tmp_path / "raw/soundbible"
+    with serve([make_clip(number) for number in range(1, 9)], audio) as site:
+        slow = command("soundbible", site.base_url, tmp_path / "raw", "-s", "DOWNLOAD_DELAY=1")
+        with subprocess.Popen(slow, stderr=subprocess.DEVNULL, env=environment()) as first:
+            try:
+                deadline = time.monotonic() + 60
+                while not (folder / "crawl_report.json").exists() and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                (folder / "audio").mkdir(exist_ok=True)
+                (folder / "audio/8.wav.part").write_bytes(b"RIFF")  # what the first is writing
+                before = (folder / "crawl_report.json").read_bytes()
+                done = crawl("soundbible", site.base_url)
+                plan = crawl("soundbible", site.base_url, "--dry-run")
+                assert first.poll() is None, "the first crawl ended too early for this test"
+                assert (folder / "crawl_report.json").read_bytes() == before
+                assert (folder / "audio/8.wav.part").exists()
+            finally:
+                first.kill()
+        assert done.returncode == 1
+        assert done.stderr == f"error: another crawl is at work in {folder}; wait for it to end\n"
+        assert done.stdout == ""
+        assert plan.returncode == 0, plan.stderr
+        assert crawl("soundbible", site.base_url).returncode == 0
+    assert len(read_records(tmp_path / "raw", "soundbible")) == 8
+    assert not list(folder.glob("*/*.part"))
+    assert len(curated_records(tmp_path / "raw")) == 8  # the lock's file is no record
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_output_that_cannot_be_written_is_one_line(audio: Path, make_clip: MakeClip, tmp_path: Path) -> None:
+    with serve([make_clip(1)], audio) as site, Path("/dev/full").open("w") as full:
+        line = command("soundbible", site.base_url, tmp_path / "raw")
+        done = subprocess.run(
+            line, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=environment()
+        )
+    assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
+    assert len(read_records(tmp_path / "raw", "soundbible")) == 1
+
+
+def test_a_terminal_of_ascii_shows_other_names_with_escapes(audio: Path, make_clip: MakeClip, tmp_path: Path) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    with serve([make_clip(1, title="Ünï")], audio) as site:
+        for options in ((), ("--json", "--max-failed", "1")):
+            line = command("soundbible", site.base_url, tmp_path / "rö", *options)
+            done = subprocess.run(line, capture_output=True, timeout=60, check=False, env=environment() | ascii_only)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.isascii()
+            if options:
+                assert json.loads(done.stdout)["stored"] == 1
+            else:
+                assert done.stdout.splitlines()[-1].endswith(b"/soundbible")
+                assert b"\\udcc3\\udcb6/soundbible" in done.stdout
+        (tmp_path / "rö/soundbible/records/1.json").unlink()
+        (tmp_path / "rö/soundbible/audio/1.wav").unlink()
+        (tmp_path / "rö/soundbible/audio").rmdir()
+        (tmp_path / "rö/soundbible/audio").write_text("in the way", encoding="utf-8")
+        done = subprocess.run(line[:-3], capture_output=True, timeout=60, check=False, env=environment() | ascii_only)
+    assert done.returncode == 1
+    assert b"error: cannot write to " in done.stderr
+    assert read_report(tmp_path / "rö", "soundbible")["failed"] == {"io_error": 1}

@@ -133,3 +133,56 @@ def test_a_site_of_other_pages_lists_no_clip(crawl: Crawl, tmp_path: Path) -> No
         done = crawl("soundbible", site.base_url)
     assert done.returncode == 1
     assert f"error: {site.base_url} lists no clip" in done.stderr
+
+
+def test_a_bug_on_a_listing_page_fails_the_verdict(audio: Path, crawl: Crawl, tmp_path: Path) -> None:
+    wav = (audio / "noise.wav").read_bytes()
+    # A number that int() refuses stands for whatever a page may hold that its parser does not expect.
+    link = f"<a href='/free-sound-effects-{'9' * 5000}.html'>last</a>"
+    replies = {
+        "/free-sound-effects-1.html": Reply(body=listing(1).body + link.encode()),
+        "/1-S.html": detail(1),
+        "/grab.php?id=1&type=wav": Reply(body=wav),
+    }
+    with serve_replies(replies) as site:
+        done = crawl("soundbible", site.base_url)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {site.base_url}/free-sound-effects-1.html could not be read: ValueError: ")
+    assert last.endswith("; only 1 clip is known")
+    report = read_report(tmp_path / "raw", "soundbible")
+    assert (report["finish_reason"], report["listing_pages"], report["stored"]) == ("listing_incomplete", 1, 1)
+
+
+def long_title(audio: Path) -> dict[str, Reply]:
+    """Return a site of two clips, one with an address of 3,000 characters."""
+    long = f"/2-{'x' * 3000}.html"
+    links = f"<h3><a href='/1-S.html'>S</a></h3><h3><a href='{long}'>S</a></h3>"
+    wav = Reply(body=(audio / "noise.wav").read_bytes())
+    sounds = {f"/grab.php?id={n}&type=wav": wav for n in (1, 2)}
+    return {"/free-sound-effects-1.html": Reply(body=links.encode()), "/1-S.html": detail(1), long: detail(2), **sounds}
+
+
+def test_a_long_title_does_not_cost_a_clip(audio: Path, crawl: Crawl, tmp_path: Path) -> None:
+    with serve_replies(long_title(audio)) as site:
+        done = crawl("soundbible", site.base_url)
+    assert done.returncode == 0, done.stderr
+    assert set(read_records(tmp_path / "raw", "soundbible")) == {"1", "2"}
+
+
+def test_a_clip_that_vanishes_inside_scrapy_is_a_failure(audio: Path, crawl: Crawl, tmp_path: Path) -> None:
+    with serve_replies(long_title(audio)) as site:
+        done = crawl("soundbible", site.base_url, "-s", "URLLENGTH_LIMIT=2083")
+    assert done.returncode == 1
+    report = read_report(tmp_path / "raw", "soundbible")
+    assert (report["known"], report["asked"], report["failed"]) == (2, 2, {"crawler_error": 1})
+    assert report["failures"][0]["source_id"] == "2"
+    assert report["failures"][0]["detail"] == "no outcome"
+
+
+def test_nothing_stored_is_nothing_written(crawl: Crawl, tmp_path: Path) -> None:
+    with serve_replies({"/free-sound-effects-1.html": listing(1)}) as site:
+        done = crawl("soundbible", site.base_url)
+    assert done.returncode == 1
+    assert "not_found 1" in done.stdout
+    assert "wrote" not in done.stdout

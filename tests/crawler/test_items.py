@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 from pathlib import Path
@@ -34,6 +35,8 @@ RECORD = CrawlRecord(
 def test_a_record_comes_back_from_its_file() -> None:
     assert CrawlRecord.from_json(RECORD.to_json()) == RECORD
     assert "鐘" in RECORD.to_json()
+    odd = dataclasses.replace(RECORD, title="half \ud83d of a pair")
+    assert CrawlRecord.from_json(odd.to_json().encode().decode()) == odd
 
 
 @pytest.mark.parametrize(

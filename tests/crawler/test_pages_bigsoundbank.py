@@ -63,6 +63,11 @@ def test_without_json_ld_the_visible_page_is_read() -> None:
     }
 
 
+def test_json_ld_text_is_unescaped_once() -> None:
+    fields = parse_detail(PAGE.replace("falls &amp; rings.<br>Twice.", "&amp;lt; 3 < 4 &amp; é &#39;"), URL)
+    assert fields.description == "A plate\u00a0&lt; 3 < 4 & é '"
+
+
 def test_an_empty_description_does_not_fall_through_to_another_sounds_text() -> None:
     html = PAGE.replace("AudioObject", "Thing").replace("A plate falls. Length", "Length").replace("Meta text.", "")
     fields = parse_detail(html, URL)

@@ -163,3 +163,8 @@ def test_listing_links_read_the_rows_of_the_old_layout_and_any_link_of_an_unknow
     assert list(listing_links(rows, HOME + "/free-sound-effects-2.html")) == ["5"]
     assert list(listing_links("<p><a href='/6-F.html'>F</a></p>", HOME + "/x")) == ["6"]
     assert listing_links("<p>nothing</p>", HOME + "/x") == {}
+
+
+def test_a_link_that_is_no_address_does_not_cost_the_others() -> None:
+    html = f"<h3><a href='http://[x/1-A.html'>A</a><a href='/{'9' * 5000}-B.html'>B</a><a href='/3-C.html'>C</a></h3>"
+    assert listing_links(html, f"{HOME}/free-sound-effects-1.html") == {"3": f"{HOME}/3-C.html"}

@@ -19,6 +19,15 @@ def report_of(*, stored: int, failed: int) -> CrawlReport:
     return report
 
 
+def test_one_page_is_no_pages() -> None:
+    report = report_of(stored=1, failed=0)
+    report.listing_pages = 1
+    assert "of 1 listed on 1 page\n" in report.table()
+    assert "lists 1 clip on 1 page;" in report.plan()
+    report.known.add("another")
+    assert "would ask 2 pages and 2 audio files: 4 requests" in report.plan()
+
+
 def test_asked_is_stored_plus_failed() -> None:
     values = json.loads(report_of(stored=7, failed=2).to_json())
     assert (values["asked"], values["stored"], values["failed"]) == (9, 7, {"not_found": 2})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from scrapy import Request
 
 from crawler.site import Site
 
@@ -41,7 +42,35 @@ def test_canonical_is_the_public_address(site: Site, url: str, public: str) -> N
     assert site.canonical(url) == public
 
 
-@pytest.mark.parametrize("base_url", ["127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://host/folder"])
+BAD_BASE_URLS = [
+    "127.0.0.1:8000",
+    "ftp://127.0.0.1",
+    "http://",
+    "http://host/folder",
+    "http://127.0.0.1:99999",
+    "http://127.0.0.1:abc",
+    "http://127.0.0.1:",
+    "http://127.0.0.1:8000?x=1",
+    "http://127.0.0.1:8000/?",
+    "http://127.0.0.1:8000#f",
+    "http://user:secret@127.0.0.1:8000",
+    "http://127.0.0.1 :8000",
+    " http://127.0.0.1:8000",
+    "http://127.0.0.1:8000\n",
+    "http://[::zz]:8000",
+    "http://höst",
+    "  ",
+]
+
+
+@pytest.mark.parametrize("base_url", BAD_BASE_URLS)
 def test_base_url_must_be_scheme_and_host(base_url: str) -> None:
     with pytest.raises(ValueError, match=r"base_url must be like http://127\.0\.0\.1:8000, got"):
         Site("https://soundbible.com", HOSTS, base_url)
+
+
+@pytest.mark.parametrize("base_url", ["http://[::1]:8000", "https://my_site/", "HTTP://LOCALHOST:8000"])
+def test_a_request_to_base_url_is_one_that_goes_there(base_url: str) -> None:
+    site = Site("https://soundbible.com", HOSTS, base_url)
+    target = Request(site.target("https://soundbible.com/a.html") or "").url
+    assert target == site.target(target) == f"{base_url.lower().rstrip('/')}/a.html"
