@@ -20,11 +20,13 @@ from typing import Any
 import torch
 
 from crawler.items import open_whole
-from curation.errors import ConfigError
+from curation.errors import ConfigError, WavTextError
 from training.models.clap import Clap
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer_config.json"
+"""Every tokenizer writes this one; the others depend on its kind."""
 CHECKPOINT_FORMAT = 1
 
 
@@ -92,20 +94,18 @@ def load_model(folder: Path) -> Clap:
     """Return the model of a run or of a model folder, on the CPU, in evaluation mode.
 
     Raises:
-        ConfigError: If files are missing, or weights and config do not fit each other; names the first tensor.
+        ConfigError: If files are missing or damaged, or weights and config do not fit each other; names the first
+            tensor.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from training.models.build import clap_of
-    from training.tokenizer import load_tokenizer
-
     folder = model_folder(folder)
-    model = clap_of(read_description(folder), load_tokenizer(folder))
+    model = _described(folder)
     try:
         weights = load_file(folder / WEIGHTS_FILE)
     except SafetensorError as error:
-        raise ConfigError(f"{folder / WEIGHTS_FILE}: not whole or no safetensors file ({error})") from error
+        raise ConfigError(_damaged(folder, f"{WEIGHTS_FILE} is not whole or no safetensors file: {error}")) from error
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if expected != found:
@@ -117,6 +117,42 @@ def load_model(folder: Path) -> Clap:
     model.load_state_dict(weights)
     model.sha256 = model_hash(folder)
     return model.eval()
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether a model folder holds a model that loads, every file of it."""
+    try:
+        load_model(folder)
+    except (ConfigError, OSError):
+        return False
+    return True
+
+
+def _described(folder: Path) -> Clap:
+    """Return the model of a folder's config.json and tokenizer, with random weights."""
+    from training.models.build import clap_of
+    from training.tokenizer import load_tokenizer
+
+    try:
+        if not (folder / TOKENIZER_FILE).is_file():
+            raise ConfigError(f"it holds no tokenizer: {TOKENIZER_FILE} is missing")
+        return clap_of(read_description(folder), load_tokenizer(folder))
+    except WavTextError as error:
+        raise ConfigError(_damaged(folder, _reason(error, folder))) from error
+    except KeyError as error:
+        raise ConfigError(_damaged(folder, f"{CONFIG_FILE} lacks {error}")) from error
+    except Exception as error:  # tokenizers and transformers raise plain Exception, AttributeError, TypeError, ...
+        reason = " ".join(str(error).split()).partition(". ")[0][:200]
+        raise ConfigError(_damaged(folder, f"{type(error).__name__}: {reason}")) from error
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """Return an error's message without its place, which is said anyway, and without advice meant for downloads."""
+    return str(error).partition("; fetch it")[0].removeprefix("model.text.encoder: ").removeprefix(f"{folder}: ")
+
+
+def _damaged(folder: Path, reason: str) -> str:
+    return f"{folder}: damaged ({reason}); remove it and run the training command again"
 
 
 def save_checkpoint(file: Path, state: dict[str, Any]) -> None:
@@ -135,12 +171,20 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{file}: missing; {_anew(file)}") from error
+    except OSError:
+        raise
     except Exception as error:
-        raise ConfigError(f"{file}: not a checkpoint of ours ({type(error).__name__}: {error})") from error
+        raise ConfigError(f"{file}: damaged, or not a checkpoint of ours; {_anew(file)}") from error
     if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise ConfigError(f"{file}: checkpoint format {found!r}, this code reads {CHECKPOINT_FORMAT}")
     return state
+
+
+def _anew(file: Path) -> str:
+    return f"remove {file.parent.parent} to begin anew"
 
 
 def random_state() -> dict[str, Any]:

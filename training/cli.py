@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from curation.errors import ConfigError, exit_on_error
+from training.recipe import UsageError, load_recipe, to_yaml
 
 if TYPE_CHECKING:
     from training.engine import TrainResult
@@ -73,10 +74,8 @@ def train_command(
 ) -> None:
     """Train a CLAP model by a recipe; the same run.name goes on where it stopped."""
     with exit_on_error(), _named_imports():
-        from training.recipe import load_recipe, to_yaml
-
         if recipe in OTHER_FORMS:
-            raise ConfigError(f"wavtext5k-train {recipe} is not there yet; name a recipe")
+            raise UsageError(f"wavtext5k-train {recipe} is not there yet; name a recipe")
         config = load_recipe(recipe, settings or ())
         if print_config:
             print(to_yaml(config), end="")
@@ -125,10 +124,13 @@ def evaluate_command(
 def _read_ids(path: Path) -> list[str]:
     """Return the ids in a file, one a line; empty lines and lines that begin with # are skipped."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not names:
+        raise ConfigError(f"{path}: the list of ids is empty; write one clip_id a line")
+    return names
 
 
 def _result(result: TrainResult) -> dict[str, object]:
@@ -158,9 +160,12 @@ def _summary(result: TrainResult) -> str:
 
 @contextmanager
 def _named_imports() -> Iterator[None]:
-    """Say how to install what is missing."""
+    """Say how to install what is missing; end with exit code 2 after wrong usage."""
     try:
         yield
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("torch", "timm", "transformers", "omegaconf", "safetensors"):
             print(

@@ -6,6 +6,7 @@ Configs stop at the builders: models, losses and loops take plain values.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,9 @@ class SpecAugmentConfig:
     freq_stripes: int = 2
     freq_width: int = 8
     """Mel bands."""
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "model.spec_augment", "time_stripes", "time_width", "freq_stripes", "freq_width")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +130,8 @@ class TextConfig:
     def __post_init__(self) -> None:
         _positive(self, "model.text", "max_tokens", "vocab_size", "hidden_size", "num_layers", "num_heads", "ffn_size")
         _fraction(self, "model.text", "dropout")
+        if self.max_tokens < 3:
+            raise ConfigError(f"model.text.max_tokens={self.max_tokens} must be at least 3: two of them mark the ends")
         if self.hidden_size % self.num_heads:
             raise ConfigError(
                 f"model.text.hidden_size={self.hidden_size} must be a multiple of num_heads={self.num_heads}"
@@ -197,8 +203,11 @@ class DataConfig:
             raise ConfigError("data.train names no manifest")
         if not self.templates:
             raise ConfigError('data.templates is empty; the paper\'s is ["{title}. {description}"]')
-        if self.workers < 0 or self.cache_mb < 0 or self.gain_db < 0:
-            raise ConfigError("data.workers, data.cache_mb and data.gain_db must be 0 or more")
+        for name, sources in (("train", self.train), ("val", self.val)):
+            for i, source in enumerate(sources):
+                if not source.splits:
+                    raise ConfigError(f"data.{name}[{i}].splits is empty; name the splits to read, such as [train]")
+        _not_negative(self, "data", "workers", "cache_mb", "gain_db")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,8 +234,7 @@ class OptimizerConfig:
         _positive(self, "optimizer", "lr")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer.betas={list(self.betas)} must be two numbers in [0, 1)")
-        if self.weight_decay < 0 or self.clip_norm < 0:
-            raise ConfigError("optimizer.weight_decay and optimizer.clip_norm must be 0 or more")
+        _not_negative(self, "optimizer", "weight_decay", "clip_norm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,8 +250,7 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         _positive(self, "schedule", "step_epochs", "gamma")
-        if self.warmup_steps < 0:
-            raise ConfigError(f"schedule.warmup_steps={self.warmup_steps} must be 0 or more")
+        _not_negative(self, "schedule", "warmup_steps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,8 +290,9 @@ class RunConfig:
         _positive(self, "run", "epochs", "eval_every", "log_every")
         if self.batch_size < 2:
             raise ConfigError(f"run.batch_size={self.batch_size} must be at least 2: a pair alone has no negatives")
-        if self.threads < 0:
-            raise ConfigError(f"run.threads={self.threads} must be 0 or more")
+        _not_negative(self, "run", "threads", "seed")
+        if self.seed >= 2**63:
+            raise ConfigError(f"run.seed={self.seed} must be below 2**63")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ConfigError(f"run.device={self.device!r} must be auto, cpu, cuda or cuda:N")
         if self.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
@@ -304,6 +312,19 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
+    def __post_init__(self) -> None:
+        rate, features = self.features.sample_rate, self.features
+        for name in self.model.audio_encoders:
+            encoder = getattr(self.model, name)
+            least = features.n_fft // 2 + 1
+            if name == "cnn14":  # each block but the last halves the frames
+                least = max(least, (2 ** (len(encoder.channels) - 1) - 1) * features.hop_length)
+            if round(encoder.clip_s * rate) < least:
+                raise ConfigError(
+                    f"model.{name}.clip_s={encoder.clip_s} is too short: at features.sample_rate={rate} the windows "
+                    f"and layers need at least {math.ceil(1000 * least / rate) / 1000} s"
+                )
+
     @property
     def run_folder(self) -> Path:
         """Where the run lies."""
@@ -314,8 +335,15 @@ def _positive(section: Any, place: str, *names: str) -> None:
     for name in names:
         value = getattr(section, name)
         many = value if isinstance(value, tuple) else (value,)
-        if not many or min(many) <= 0:
-            raise ConfigError(f"{place}.{name}={list(many) if many is value else value} must be greater than 0")
+        if not many or not all(0 < number < math.inf for number in many):
+            shown = list(many) if many is value else value
+            raise ConfigError(f"{place}.{name}={shown} must be greater than 0, and finite")
+
+
+def _not_negative(section: Any, place: str, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(section, name) < math.inf:
+            raise ConfigError(f"{place}.{name}={getattr(section, name)} must be 0 or more, and finite")
 
 
 def _fraction(section: Any, place: str, *names: str) -> None:

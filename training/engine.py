@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from crawler.items import open_whole
+from curation.audio import read_clip
 from curation.errors import ConfigError
 from training import checkpoint
 from training.config import TrainConfig
@@ -33,13 +34,14 @@ from training.data import (
     make_pairs,
     read_clips,
 )
+from training.device import choose_device, explanation
 from training.evaluate import evaluate_clips
 from training.losses import contrastive_loss
 from training.models.build import clip_samples, new_clap
-from training.models.clap import Clap
+from training.models.clap import BrokenModelError, Clap
 from training.optim import learning_rate, make_optimizer
 from training.recipe import to_dict, to_yaml
-from training.runfolder import stored_state
+from training.runfolder import locked, stored_state
 from training.runlog import Meter, RunLog, TrainingError, say
 from training.tokenizer import token_ids
 
@@ -64,19 +66,25 @@ def train(config: TrainConfig) -> TrainResult:
     Raises:
         ConfigError: If a setting cannot be, or the run folder holds a run of other settings or other data.
         ManifestError: If the data cannot be read.
-        TrainingError: If the loss is not finite or memory runs out.
+        TrainingError: If the loss or the weights are not finite, or memory runs out.
     """
     begun = time.monotonic()
-    folder = config.run_folder
     device = choose_device(config.run.device)
     if config.run.precision == "bfloat16" and device.type == "cpu":
         raise ConfigError("run.precision=bfloat16 is for a GPU, and this run has none; set run.precision=float32")
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     data = fingerprint(config.data)
+    with locked(config.run_folder):
+        return _train(config, device, data, begun)
+
+
+def _train(config: TrainConfig, device: torch.device, data: list[dict[str, Any]], begun: float) -> TrainResult:
+    folder = config.run_folder
     state = stored_state(folder, config, data)
-    has_model = (folder / "model" / checkpoint.WEIGHTS_FILE).is_file()
-    if state is not None and state["step"] == state["total_steps"] and has_model:
+    if state is not None and not (folder / "config.yaml").is_file():
+        _write_config(config)
+    if state is not None and state["step"] == state["total_steps"] and checkpoint.is_whole(folder / "model"):
         return TrainResult(
             folder=folder,
             steps=state["step"],
@@ -91,7 +99,7 @@ def train(config: TrainConfig) -> TrainResult:
             loop.run(stop)
             loop.keep_model()
     except RuntimeError as error:
-        if (message := _explanation(error, config)) is None:
+        if (message := explanation(error, config)) is None:
             raise
         raise TrainingError(message) from error
     return TrainResult(
@@ -104,20 +112,6 @@ def train(config: TrainConfig) -> TrainResult:
     )
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device that "auto", "cpu", "cuda" or "cuda:N" names.
-
-    Raises:
-        ConfigError: If a GPU is named that is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= (torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        raise ConfigError(f"run.device={name}, but PyTorch finds no such GPU here; set run.device=cpu (or auto)")
-    return device
-
-
 def _prepare(
     config: TrainConfig, device: torch.device, data: list[dict[str, Any]], state: dict[str, Any] | None
 ) -> _Loop:
@@ -126,7 +120,14 @@ def _prepare(
     clips = read_clips(config.data.train, config.data.templates, sample_rate=rate)
     val_clips = read_clips(config.data.val, config.data.templates, sample_rate=rate) if config.data.val else []
     pairs = make_pairs(clips, config.data.captions)
+    if shared := sorted({clip.clip_id for clip in clips} & {clip.clip_id for clip in val_clips}):
+        say(
+            f"warning: {len(shared)} of {len(val_clips)} val clips are also training clips, the first is "
+            f"{shared[0]!r}; their scores say nothing about new sounds"
+        )
     batch_size = config.run.batch_size
+    if len(pairs) < 2:
+        raise ConfigError("data.train gives 1 pair; at least 2 pairs are needed: a pair alone has no negatives")
     if batch_size > len(pairs):
         raise ConfigError(
             f"run.batch_size={batch_size} is larger than the data set: {len(pairs)} pairs; "
@@ -161,9 +162,8 @@ def _prepare(
         steps_per_epoch=len(pairs) // batch_size,
     )
     if state is None:
+        _write_config(config)
         loop.save()
-        with open_whole(config.run_folder / "config.yaml", "w") as whole:
-            whole.write(to_yaml(config))
     else:
         loop.restore(state)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -172,6 +172,11 @@ def _prepare(
         f"of {batch_size} on {device}" + (f", from step {loop.step}" if loop.step else "")
     )
     return loop
+
+
+def _write_config(config: TrainConfig) -> None:
+    with open_whole(config.run_folder / "config.yaml", "w") as whole:
+        whole.write(to_yaml(config))
 
 
 @dataclass(kw_only=True)
@@ -271,10 +276,15 @@ class _Loop:
         is_last = self.step == self.total_steps
         is_due = is_due or is_last or self.step - self.saved_step >= self.config.checkpoint.every
         is_scored = bool(self.val_clips) and (is_last or self.epoch % self.config.run.eval_every == 0)
+        if is_due or is_scored:
+            self.check_model()
         if is_due and not self.val_clips:
             checkpoint.save_model(self.model, self.folder / "model")
         if is_scored:
-            metrics = evaluate_clips(self.model, self.val_clips, quiet=True).metrics
+            try:
+                metrics = evaluate_clips(self.model, self.val_clips, quiet=True).metrics
+            except BrokenModelError as error:
+                raise self._broken("embeddings of val clips are not finite") from error
             log.write("val", step=self.step, epoch=self.epoch, clips=len(self.val_clips), **metrics.as_dict())
             t2a, a2t = metrics.text_to_audio, metrics.audio_to_text
             say(
@@ -294,8 +304,32 @@ class _Loop:
         if is_due or is_scored:
             self.save()
 
+    def check_weights(self) -> None:
+        """Refuse to write weights that are not finite: the loss is that of the weights before the step."""
+        for name, tensor in self.model.state_dict().items():
+            if not tensor.isfinite().all():
+                raise self._broken(f"{name} is not finite")
+
+    def check_model(self) -> None:
+        """Refuse a model that gives no embeddings, though its weights be finite (1e38, say)."""
+        self.check_weights()
+        pair = self.dataset.pairs[0]
+        try:
+            self.model.embed_audio([read_clip(self.dataset.clips[pair.clip].path)])
+            self.model.embed_text(pair.captions[:1])
+        except BrokenModelError as error:
+            raise self._broken("the model's embeddings are not finite") from error
+
+    def _broken(self, what: str) -> TrainingError:
+        kept = f"; the last good checkpoint (step {self.saved_step}) stands" if self.saved_step >= 0 else ""
+        return TrainingError(
+            f"step {self.step}: {what}; lower optimizer.lr, set optimizer.clip_norm=1, or use "
+            f"run.precision=float32, under another run.name{kept}"
+        )
+
     def save(self) -> None:
         """Write checkpoints/last.pt."""
+        self.check_weights()
         checkpoint.save_checkpoint(
             self.folder / "checkpoints" / "last.pt",
             {
@@ -312,8 +346,8 @@ class _Loop:
         self.saved_step = self.step
 
     def keep_model(self) -> None:
-        """Write the model of a finished run again if somebody removed it."""
-        if not (self.folder / "model" / checkpoint.WEIGHTS_FILE).is_file():
+        """Write the model of a finished run again if somebody removed or damaged it."""
+        if not checkpoint.is_whole(self.folder / "model"):
             if self.best:
                 best = checkpoint.load_checkpoint(self.folder / "checkpoints" / "best.pt")
                 self.model.load_state_dict(best["model"])
@@ -328,7 +362,9 @@ class _Loop:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:
-            raise ConfigError(f"{self.folder}: the checkpoint does not fit the model: {error}") from error
+            raise ConfigError(
+                f"{self.folder}: checkpoints/last.pt does not fit the model; remove {self.folder} to begin anew"
+            ) from error
         checkpoint.restore_random_state(state["random"])
 
 
@@ -352,16 +388,3 @@ def _stop_between_steps() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _explanation(error: RuntimeError, config: TrainConfig) -> str | None:
-    """Return what to change after an error of PyTorch's, None if it is not one of those known."""
-    text = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
-        return (
-            f"out of memory with run.batch_size={config.run.batch_size}; lower it, shorten model.cnn14.clip_s, "
-            "or on a GPU set run.precision=bfloat16; then use another run.name, or remove the run folder"
-        )
-    if "DataLoader worker" in text:
-        return f"a reading process died ({text.splitlines()[0]}); lower data.workers and run again"
-    return None

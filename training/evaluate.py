@@ -17,11 +17,14 @@ import numpy as np
 from curation.audio import read_clip
 from curation.errors import ConfigError
 from curation.manifest import read_manifest
+from curation.text import render_caption
 from training.checkpoint import load_model, read_description
 from training.config import ManifestConfig
 from training.data import Clip, read_clips
+from training.device import choose_device
 from training.metrics import METRICS, RetrievalReport, chance_level, embedding_metrics
 from training.models.clap import Clap
+from training.recipe import UsageError
 from training.runlog import Progress
 
 
@@ -93,11 +96,12 @@ def evaluate_run(
         ConfigError: If there is no model, the split is empty, or an id is not in the manifest.
         ManifestError: If the manifest is broken.
     """
-    from training.engine import choose_device
-
-    description = read_description(run)
-    templates = [template] if template else description.get("caption_templates", ["{title}. {description}"])
-    model = load_model(run).to(choose_device(device))
+    if template is not None:
+        _check_template(template)
+    where = choose_device(device, option="--device ")
+    model = load_model(run).to(where)
+    default = read_description(run).get("caption_templates", ["{title}. {description}"])
+    templates = default if template is None else [template]
     splits = (split,) if ids is None else tuple(sorted(set(read_manifest(manifest)["split"].to_pylist())))
     clips = read_clips(
         [ManifestConfig(manifest=str(manifest), splits=splits)], templates[:1], sample_rate=model.sample_rate
@@ -105,6 +109,15 @@ def evaluate_run(
     if ids is not None:
         clips = select_clips(clips, ids, manifest=manifest)
     return evaluate_clips(model, clips, batch_size=batch_size)
+
+
+def _check_template(template: str) -> None:
+    try:
+        render_caption(template, title="a", description="b", tags=["c"])
+    except ValueError as error:
+        raise UsageError(f"--template: {error}") from error
+    if not template.strip():
+        raise UsageError("--template is empty; write one such as '{title}. {description}', or leave the option out")
 
 
 def select_clips(clips: Sequence[Clip], ids: Sequence[str], *, manifest: Path) -> list[Clip]:
@@ -122,7 +135,11 @@ def select_clips(clips: Sequence[Clip], ids: Sequence[str], *, manifest: Path) -
 
 
 def evaluate_clips(model: Clap, clips: Sequence[Clip], *, batch_size: int = 32, quiet: bool = False) -> Evaluation:
-    """Return the metrics of a model on clips: every human caption, or the first template's."""
+    """Return the metrics of a model on clips: every human caption, or the first template's.
+
+    Raises:
+        BrokenModelError: If an embedding is not finite.
+    """
     clips = [clip if clip.has_human_captions else replace(clip, captions=clip.captions[:1]) for clip in clips]
     captions = [caption for clip in clips for caption in clip.captions]
     owner = np.repeat(np.arange(len(clips)), [len(clip.captions) for clip in clips])

@@ -22,6 +22,10 @@ from training.config import TrainConfig
 Section = TypeVar("Section")
 
 
+class UsageError(ConfigError):
+    """A recipe, a key or a value that cannot be, found before anything runs: wrong usage, exit code 2."""
+
+
 def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> TrainConfig:
     """Return the settings of a recipe with overrides.
 
@@ -30,24 +34,41 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> TrainConfig:
         overrides: ``section.key=value``, values as YAML.
 
     Raises:
-        ConfigError: If there is no such recipe, or a key or a value in it cannot be.
+        UsageError: If there is no such recipe, or a key or a value in it cannot be.
     """
+    try:
+        return _load(recipe, overrides)
+    except UsageError:
+        raise
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+
+
+def _load(recipe: str, overrides: Sequence[str]) -> TrainConfig:
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
+    from yaml import YAMLError, safe_load
 
     name, text = _read_recipe(recipe)
     for override in overrides:
         if not re.match(r"[^=\s]+=", override):
             raise ConfigError(f"{override!r} is not section.key=value, such as optimizer.lr=3e-5")
     try:
+        plain = safe_load(text)
+        if plain is not None and not isinstance(plain, dict):
+            kind = "a list" if isinstance(plain, list) else f"{plain!r}"
+            raise ConfigError(f"recipe {recipe} must hold sections (run:, data:, ...), not {kind}")
         stated = OmegaConf.create(text)
-        if not isinstance(stated, DictConfig):
-            raise ConfigError(f"recipe {recipe} must hold sections, not a list")
+        assert isinstance(stated, DictConfig)
         merged = OmegaConf.merge(stated, OmegaConf.from_dotlist(list(overrides)))
         values = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(f"recipe {recipe}: {error}") from error
+        raise ConfigError(f"recipe {recipe}: {' '.join(str(error).split())}") from error
+    except TypeError as error:  # OmegaConf merges no list with an entry of it
+        raise ConfigError(
+            f"recipe {recipe}: one entry of a list cannot be set alone; give the whole list, such as "
+            "'data.train=[{manifest: FOLDER, splits: [train]}]'"
+        ) from error
     config = from_dict(TrainConfig, typing.cast("dict[str, Any]", values))
     if not config.run.name:
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=name))
@@ -108,7 +129,8 @@ def _read_recipe(recipe: str) -> tuple[str, str]:
 
 
 def _section(section: type[Section], values: Any, path: str) -> Section:
-    """Return one dataclass built from a mapping; ``path`` is its dotted place, for messages."""
+    """Return one dataclass built from a mapping; ``path`` is its dotted place, for messages. Empty: the defaults."""
+    values = {} if values is None else values
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path} must hold keys ({', '.join(_hints(section))}), got {values!r}")
     hints = _hints(section)
@@ -163,8 +185,17 @@ def _value(hint: Any, value: Any, place: str) -> Any:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-        raise ConfigError(f"{place} must be {names[hint]}, got {value!r}")
+        raise ConfigError(f"{place} must be {names[hint]}, got {value!r}{_quoting(hint, value, place)}")
     return value
+
+
+def _quoting(hint: Any, value: Any, place: str) -> str:
+    """Return how to write what YAML took for another type than text."""
+    if hint is not str or not isinstance(value, bool | int | float):
+        return ""
+    shown = "on" if value is True else "off" if value is False else value
+    reason = " (YAML reads on, off, yes, no as true and false)" if isinstance(value, bool) else ""
+    return f"{reason}; quote it: '{place}=\"{shown}\"'"
 
 
 def _hints(section: type) -> dict[str, Any]:

@@ -5,6 +5,10 @@ Data are compared by the manifests' content, not by their path, so a run may mov
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,67 @@ _MAY_CHANGE = {
 """Settings that a resumed run may have otherwise: they decide where and how fast, not what comes out."""
 
 _COMPARED_BY_CONTENT = {"data.train", "data.val"}
-_OWN_FILES = {"config.yaml", "metrics.jsonl", "checkpoints", "model"}
+LOCK_FILE = ".lock"
+_OWN_FILES = {"config.yaml", "metrics.jsonl", "checkpoints", "model", LOCK_FILE}
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a run folder to this process for the length of the block; a killed process holds it no longer.
+
+    The folder is made for the lock, and removed again if the block leaves nothing else in it. Where there are no such
+    locks (Windows, some network disks), or the folder may only be read, the block runs without one.
+
+    Raises:
+        ConfigError: If another training is at work there.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    descriptor = _take(folder)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            with suppress(OSError):
+                (folder / LOCK_FILE).unlink()  # while it is held: whoever waits sees that the name is gone
+            os.close(descriptor)
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _take(folder: Path) -> int | None:
+    """Return the descriptor that holds the lock, None where there are none."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        return None
+    file = folder / LOCK_FILE
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            continue  # the one before has just removed the empty folder
+        except OSError as error:
+            if folder.is_dir() and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                return None
+            raise
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), file.stat()):
+                return descriptor
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise ConfigError(
+                f"{folder}: another training is at work in this run folder; wait for it to end, or give this one "
+                "another run.name"
+            ) from error
+        except FileNotFoundError:
+            pass
+        except OSError:  # a file system without locks
+            os.close(descriptor)
+            return None
+        os.close(descriptor)  # removed by the one before, after we had opened it
 
 
 def stored_state(folder: Path, config: TrainConfig, data: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -37,12 +37,12 @@ class RunLog:
         """Open the log of a run that is at ``step``; lines of later steps, which will be repeated, are removed."""
         self.file = file
         kept = []
-        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []:
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
-            except (ValueError, KeyError):
-                continue  # cut off by a kill
+            except (ValueError, KeyError, TypeError):
+                continue  # cut off by a kill, or no line of ours
         with open_whole(file, "w") as whole:
             whole.writelines(kept)
 

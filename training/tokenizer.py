@@ -76,12 +76,12 @@ def load_tokenizer(source: str | Path) -> Any:
     prepare_torchvision()
     from transformers import AutoTokenizer
 
-    from training.models.text import not_loaded
+    from training.models.text import local_or_fetched, not_loaded
 
     if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in _TOKENIZER_FILES):
         raise ConfigError(f"{source}: holds no tokenizer (none of {', '.join(_TOKENIZER_FILES)})")
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return local_or_fetched(AutoTokenizer.from_pretrained, str(source))
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(not_loaded(str(source), error)) from error
 

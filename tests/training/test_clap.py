@@ -14,9 +14,9 @@ from curation.audio import resample
 from curation.errors import AudioError, ConfigError
 from tests.support.audio import write_waveform
 from tests.training.clips import SAMPLE_RATE, small_config, tone
-from training.checkpoint import model_hash
+from training.checkpoint import is_whole, model_hash
 from training.models.build import new_clap
-from training.models.clap import Clap, windows
+from training.models.clap import BrokenModelError, Clap, windows
 
 TEXTS = ["A low bell struck twice.", "Rain.", "A very long description of a dog that barks, " * 20]
 
@@ -127,6 +127,53 @@ def test_bad_texts_are_named(model):
         model.embed_audio([], batch_size=0)
 
 
+def test_more_bad_arguments_are_named(model, sounds):
+    with pytest.raises(ValueError, match=r"text 0 is not Unicode text: .*surrogate"):
+        model.embed_text(["a \ud800 bell"])
+    with pytest.raises(TypeError, match="a list of waveforms or files, got one path"):
+        model.embed_audio("bell.wav")
+    with pytest.raises(ValueError, match="sample_rate must be at least 1 Hz, got 0"):
+        model.embed_audio(sounds[:1], sample_rate=0)
+    assert np.array_equal(model.embed_text(text for text in TEXTS), model.embed_text(TEXTS))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e38])
+def test_a_broken_model_gives_no_embeddings(config, sounds, value):
+    broken = new_clap(config.model, config.features, captions=TEXTS)
+    with torch.no_grad():
+        broken.audio_projection.weight.fill_(value)
+        broken.text_projection.weight.fill_(value)
+    with pytest.raises(BrokenModelError, match="the model is broken: its embedding of sound 0"):
+        broken.embed_audio(sounds[:2])
+    with pytest.raises(BrokenModelError, match="the model is broken: its embedding of text 0"):
+        broken.embed_text(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("config.json", '{"format": 1}', "config.json lacks 'model'"),
+        ("config.json", "[]", "must hold an object"),
+        ("config.json", "NIX", "Unrecognized model identifier: nix"),
+        ("tokenizer_config.json", None, "tokenizer_config.json is missing"),
+        ("tokenizer.json", '{"a": 1}', "could not be loaded"),
+        ("tokenizer.json", "{", "could not be loaded|Exception"),
+        ("tokenizer.json", None, "holds no tokenizer"),
+    ],
+)
+def test_damaged_model_files_are_named_with_what_to_do(model, tmp_path, file, text, message):
+    model.save_pretrained(tmp_path)
+    if text == "NIX":
+        text = (tmp_path / file).read_text().replace('"model_type": "roberta"', '"model_type": "nix"')
+    (tmp_path / file).unlink()
+    if text is not None:
+        (tmp_path / file).write_text(text)
+    with pytest.raises(ConfigError, match=rf"damaged \(.*({message}).*\); remove it and run the training") as caught:
+        Clap.from_pretrained(tmp_path)
+    assert "fetch" not in str(caught.value)
+    assert not is_whole(tmp_path)
+
+
 def test_saved_and_loaded_it_is_the_same_model(model, sounds, tmp_path):
     model.save_pretrained(tmp_path / "model")
     loaded = Clap.from_pretrained(tmp_path / "model")
@@ -190,7 +237,7 @@ def test_the_towers_outputs_are_joined_cnn14_first(model, sounds):
     ("change", "message"),
     [
         ({"htsat": {"spec_size": 100}}, "spec_size .100. must be a multiple of n_mels"),
-        ({"cnn14": {"channels": [2] * 9}}, "need at least 256 mel bands, got 32"),
+        ({"cnn14": {"channels": [2] * 9, "clip_s": 8.0}}, "need at least 256 mel bands, got 32"),
     ],
 )
 def test_sizes_that_do_not_fit_are_named(config, tmp_path, change, message):

@@ -68,9 +68,11 @@ def test_help_loads_nothing_heavy():
     [
         ((), 2, "Missing argument"),
         (("tiny", "--no-such"), 2, "No such option"),
-        (("tinny",), 1, "error: there is no recipe 'tinny'; did you mean tiny?"),
-        (("tiny", "lr=1"), 1, "error: there is no setting 'lr'; did you mean 'optimizer.lr'?"),
-        (("plan",), 1, "error: wavtext5k-train plan is not there yet"),
+        (("tinny",), 2, "error: there is no recipe 'tinny'; did you mean tiny?"),
+        (("tiny", "lr=1"), 2, "error: there is no setting 'lr'; did you mean 'optimizer.lr'?"),
+        (("tiny", "lr"), 2, "error: 'lr' is not section.key=value"),
+        (("tiny", "run.epochs=many"), 2, "error: run.epochs must be a whole number"),
+        (("plan",), 2, "error: wavtext5k-train plan is not there yet"),
         (("tiny", "data.train=[{manifest: none}]"), 1, "error: none"),
     ],
 )
@@ -107,7 +109,7 @@ def test_evaluation_prints_both_directions_with_chance(run, manifest):
 
 def test_evaluation_as_json_on_chosen_clips(run, manifest, tmp_path):
     ids = tmp_path / "ids.txt"
-    ids.write_text("# a comment\ntest-000\ntest-007\n\ntest-008\n")
+    ids.write_text("\ufeff# a comment\ntest-000\ntest-007\n\ntest-008\n")
     arguments = (str(run), "--manifest", str(manifest), "--ids", str(ids), "--json")
     done = invoke(evaluate_app, *arguments)
     assert done.exit_code == 0, done.stderr
@@ -121,7 +123,7 @@ def test_evaluation_as_json_on_chosen_clips(run, manifest, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("nobody\n", "1 of 1 ids are not in it, the first is 'nobody'"), ("", "the list of ids is empty")],
+    [("nobody\n", "1 of 1 ids are not in it, the first is 'nobody'"), ("", "ids.txt: the list of ids is empty")],
 )
 def test_evaluation_refuses_ids(run, manifest, tmp_path, text, message):
     (tmp_path / "ids.txt").write_text(text)
@@ -140,3 +142,20 @@ def test_evaluation_refuses_what_is_not_there(run, manifest, tmp_path):
     ):
         done = invoke(evaluate_app, *arguments)
         assert (done.exit_code, message in done.stderr) == (1, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "code", "message"),
+    [
+        ("--device", "tpu", 2, "error: --device tpu must be auto, cpu, cuda or cuda:N"),
+        ("--device", "mps", 2, "error: --device mps must be auto, cpu, cuda or cuda:N"),
+        ("--device", "cuda:99", 1, "error: --device cuda:99, but PyTorch finds no such GPU here; use --device cpu"),
+        ("--template", "", 2, "error: --template"),
+        ("--template", "{x}", 2, "error: --template"),
+    ],
+)
+def test_evaluation_blames_the_option_that_was_used(run, manifest, option, value, code, message):
+    done = invoke(evaluate_app, str(run), "--manifest", str(manifest), option, value)
+    assert done.exit_code == code
+    assert done.stderr.startswith(message)
+    assert "data.templates" not in done.stderr

@@ -22,12 +22,14 @@ from curation.errors import ConfigError, ManifestError
 from tests.training.clips import SAMPLE_RATE, small_config, tone, write_clips
 from training.checkpoint import load_checkpoint
 from training.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from training.engine import choose_device, train
+from training.device import choose_device
+from training.engine import train
 from training.evaluate import evaluate_run
 from training.models.clap import Clap
 from training.models.text import roberta_config, text_model
 from training.optim import learning_rate, make_optimizer
 from training.recipe import to_yaml
+from training.runfolder import locked
 from training.runlog import RunLog, TrainingError
 from training.tokenizer import train_tokenizer
 
@@ -197,7 +199,7 @@ def test_another_run_in_the_folder_is_refused(tmp_path, manifest):
     with pytest.raises(ConfigError, match=r"not a run folder \(it holds diary.txt\)"):
         train(change(config, "run", name="notes"))
     (config.run_folder / "checkpoints" / "last.pt").write_bytes(b"half")
-    with pytest.raises(ConfigError, match=r"last.pt: not a checkpoint of ours"):
+    with pytest.raises(ConfigError, match=r"last.pt: damaged, or not a checkpoint of ours; remove .*run to begin anew"):
         train(config)
 
 
@@ -227,6 +229,94 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, manifest):
     ):
         train(config)
     assert all(tensor.isfinite().all() for tensor in last(config)["model"].values())
+
+
+@pytest.mark.parametrize("lr", [1e38, 3e37])
+def test_a_broken_model_is_never_taken_for_finished(tmp_path, manifest, lr):
+    """One step an epoch: the only loss is that of the first weights. At 3e37 weights stay finite; embeddings do not."""
+    config = small_config(
+        tmp_path,
+        manifest,
+        run={"epochs": 1, "batch_size": 10},
+        optimizer={"lr": lr, "clip_norm": 0.0, "weight_decay": 0.0},
+        schedule={"warmup_steps": 0},
+    )
+    message = r"step 1: .* not finite; lower optimizer.lr.* last good checkpoint \(step 0\) stands"
+    with pytest.raises(TrainingError, match=message):
+        train(config)
+    assert last(config)["step"] == 0
+    assert not (config.run_folder / "model").exists()
+    val = small_config(
+        tmp_path,
+        manifest,
+        run={"name": "val", "epochs": 1, "batch_size": 10},
+        data={"val": [{"manifest": str(manifest), "splits": ["val"]}]},
+        optimizer={"lr": lr, "clip_norm": 0.0, "weight_decay": 0.0},
+        schedule={"warmup_steps": 0},
+    )
+    with pytest.raises(TrainingError, match=message):
+        train(val)
+    assert not (val.run_folder / "checkpoints" / "best.pt").exists()
+
+
+def test_a_second_training_in_the_folder_is_refused(tmp_path, manifest):
+    config = small_config(tmp_path, manifest)
+    with locked(config.run_folder), pytest.raises(ConfigError, match="another training is at work in this run folder"):
+        train(config)
+    assert not tmp_path.joinpath("run").exists()  # nothing was left in it
+    train(config)
+    with locked(config.run_folder), pytest.raises(ConfigError, match="wait for it to end, or give this one another"):
+        train(config)
+    assert train(config).was_finished
+    assert not (config.run_folder / ".lock").exists()
+
+
+@pytest.mark.parametrize("with_val", [True, False])
+def test_a_damaged_model_of_a_finished_run_is_written_again(tmp_path, manifest, with_val):
+    val = [{"manifest": str(manifest), "splits": ["val"]}] if with_val else []
+    config = small_config(tmp_path, manifest, data={"val": val})
+    train(config)
+    folder = config.run_folder / "model"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (config.run_folder / "config.yaml").unlink()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+        train(config)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    (folder / "model.safetensors").write_bytes(before["model.safetensors"][:-9])
+    assert not train(config).was_finished
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert (config.run_folder / "config.yaml").read_text() == to_yaml(config)
+    if with_val:
+        (config.run_folder / "checkpoints" / "best.pt").unlink()
+        (folder / "config.json").unlink()
+        with pytest.raises(ConfigError, match=r"best.pt: missing; remove .*run to begin anew"):
+            train(config)
+
+
+def test_config_yaml_comes_first(tmp_path, manifest, monkeypatch):
+    config = small_config(tmp_path, manifest)
+    monkeypatch.setattr("training.checkpoint.save_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    assert (config.run_folder / "config.yaml").is_file()
+
+
+def test_val_clips_that_are_training_clips_are_told(tmp_path, manifest, capsys):
+    train(small_config(tmp_path, manifest, data={"val": [{"manifest": str(manifest)}]}, run={"epochs": 1}))
+    assert "warning: 10 of 10 val clips are also training clips, the first is 'test-000'" in capsys.readouterr().err
+
+
+def test_one_pair_is_too_few(tmp_path):
+    config = small_config(tmp_path, write_clips(tmp_path / "one", [{}]))
+    with pytest.raises(ConfigError, match="at least 2 pairs are needed"):
+        train(config)
+
+
+def test_strange_lines_in_the_log_are_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('5\n{"step": null}\n{"step": 1}\n[]\n')
+    RunLog(tmp_path / "metrics.jsonl", step=1)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n'
 
 
 def test_out_of_memory_says_what_to_change(tmp_path, manifest, monkeypatch):

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from curation.errors import ConfigError
-from training.config import TrainConfig
+from training.config import FeatureConfig, TrainConfig
 from training.models.build import build_clap
 from training.models.text import roberta_config, text_model
-from training.recipe import flatten, from_dict, load_recipe, recipe_names, to_dict, to_yaml
+from training.recipe import UsageError, flatten, from_dict, load_recipe, recipe_names, to_dict, to_yaml
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -69,12 +69,29 @@ def test_overrides_arrive_as_typed():
         (["run.name=a/b"], "must be a plain folder name"),
         (["model.htsat.depths=[1]"], "must name the same number of stages"),
         (["model.text.dropout=1"], "must be in [0, 1)"),
+        (["run.seed=-1"], "run.seed=-1 must be 0 or more"),
+        (["run.seed=9223372036854775808"], "must be below 2**63"),
+        (["model.cnn14.clip_s=0.000001"], "model.cnn14.clip_s=1e-06 is too short"),
+        (["model.htsat.clip_s=0.001"], "model.htsat.clip_s=0.001 is too short"),
+        (["model.cnn14.clip_s=.inf"], "model.cnn14.clip_s=inf must be greater than 0, and finite"),
+        (["model.text.max_tokens=1"], "must be at least 3"),
+        (["optimizer.lr=.nan"], "optimizer.lr=nan must be greater than 0, and finite"),
+        (["optimizer.weight_decay=.nan"], "optimizer.weight_decay=nan must be 0 or more, and finite"),
+        (["schedule.gamma=.inf"], "schedule.gamma=inf must be greater"),
+        (["data.gain_db=.inf"], "data.gain_db=inf must be 0 or more, and finite"),
+        (["model.spec_augment.time_stripes=-2"], "model.spec_augment.time_stripes=-2 must be 0 or more"),
+        (["data.train[0].manifest=x"], "give the whole list, such as 'data.train=[{manifest: FOLDER"),
+        (["data.train.0.manifest=x"], "give the whole list, such as 'data.train=[{manifest: FOLDER"),
+        (["data.val=[{manifest: x, splits: []}]"], "data.val[0].splits is empty"),
+        (["run.name=2024"], "run.name must be text, got 2024; quote it: 'run.name=\"2024\"'"),
+        (["run.name=on"], "quote it: 'run.name=\"on\"'"),
         (["optimizer.lr"], "'optimizer.lr' is not section.key=value"),
     ],
 )
 def test_what_cannot_be_is_refused(overrides, message):
-    with pytest.raises(ConfigError, match=re.escape(message)):
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
         load_recipe("tiny", overrides)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_recipe_that_is_not_there():
@@ -91,6 +108,15 @@ def test_a_broken_recipe_file(tmp_path):
     (tmp_path / "r.yaml").write_text("- run", encoding="utf-8")
     with pytest.raises(ConfigError, match="must hold sections"):
         load_recipe(str(tmp_path / "r.yaml"))
+    (tmp_path / "r.yaml").write_text("tiny", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"must hold sections .*not 'tiny'"):
+        load_recipe(str(tmp_path / "r.yaml"))
+
+
+def test_an_empty_section_means_its_defaults(tmp_path):
+    (tmp_path / "r.yaml").write_text("features:\nrun:\n  epochs: 3\n", encoding="utf-8")
+    assert load_recipe(str(tmp_path / "r.yaml")).features == FeatureConfig()
+    assert load_recipe(str(tmp_path / "r.yaml"), ["features.n_fft=512"]).features.n_fft == 512
 
 
 def test_flatten():

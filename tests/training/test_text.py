@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from curation.errors import ConfigError
-from training.models.text import TextEncoder, pretrained_text_model, roberta_config, text_model
+from training.models.text import TextEncoder, local_or_fetched, pretrained_text_model, roberta_config, text_model
 from training.tokenizer import SPECIAL_TOKENS, load_tokenizer, pad, token_ids, train_tokenizer
 
 CAPTIONS = ["A low bell struck twice, fading slowly.", "Heavy rain on a tin roof.", "A dog barks twice."]
@@ -97,6 +97,26 @@ def test_what_cannot_be_loaded_says_how_to_go_on(tmp_path):
         load_tokenizer("roberta-base")
     with pytest.raises(ConfigError, match="holds no tokenizer"):
         load_tokenizer(tmp_path)
+
+
+def test_a_dead_network_is_asked_once(monkeypatch):
+    """Without an address to go to; the libraries by themselves ask six times, 23 seconds in all."""
+    asked = []
+
+    def dead(url, **options):
+        asked.append(options["timeout"])
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", dead)
+    calls = []
+
+    def load(source, **options):
+        calls.append(options)
+        raise OSError("not here")
+
+    with pytest.raises(OSError, match="not on this machine, and not to be fetched: no route"):
+        local_or_fetched(load, "roberta-base")
+    assert (asked, calls) == ([5], [{"local_files_only": True}])
 
 
 def test_refuses():

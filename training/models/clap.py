@@ -11,7 +11,7 @@ windows all have one size, so neither the batch size nor the neighbours in a bat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from curation.audio import load_waveform, resample
-from curation.errors import AudioError
+from curation.errors import AudioError, WavTextError
 from training.features import LogMel
 from training.models.text import TextEncoder
 from training.tokenizer import pad, token_ids
@@ -32,6 +32,10 @@ MAX_LOGIT_SCALE = math.log(100)
 
 Sound = np.ndarray | Tensor | Path | str
 """A mono waveform (S,) of floats, or an audio file."""
+
+
+class BrokenModelError(WavTextError):
+    """A model whose embeddings are not finite, or not of unit length: its weights are of no use."""
 
 
 class AudioTower(nn.Module):
@@ -136,10 +140,16 @@ class Clap(nn.Module):
 
         Raises:
             AudioError: If a file gives no sound, or a waveform is empty or has NaN or infinite values.
+            BrokenModelError: If an embedding is not finite.
+            TypeError: If one file is given instead of a list of sounds.
             ValueError: If a waveform is not one-dimensional or does not hold floats, or an argument cannot be.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if sample_rate is not None and sample_rate < 1:
+            raise ValueError(f"sample_rate must be at least 1 Hz, got {sample_rate}")
+        if isinstance(sounds, str | Path):
+            raise TypeError("sounds must be a list of waveforms or files, got one path: embed_audio([path])")
         was_training = self.training
         self.eval()
         try:
@@ -153,23 +163,29 @@ class Clap(nn.Module):
                 return np.zeros((0, self.embed_dim), np.float32)
             outputs = {name: output for average in averages for name, output in average.result().items()}
             joined = torch.cat([outputs[name] for name in self.audio.encoders], dim=1)
-            return F.normalize(self.audio_projection(joined).float(), dim=1).cpu().numpy()
+            return _checked(F.normalize(self.audio_projection(joined).float(), dim=1), "sound")
         finally:
             self.train(was_training)
 
     @torch.inference_mode()
-    def embed_text(self, texts: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
+    def embed_text(self, texts: Iterable[str], *, batch_size: int = 256) -> np.ndarray:
         """Return the embeddings (N, D) of texts, float32 rows of unit L2 norm; texts are cut to ``max_tokens``.
 
         Raises:
             TypeError: If one string is given instead of a list of them.
-            ValueError: If a text is empty.
+            ValueError: If a text is empty, or no Unicode (it holds half of a surrogate pair).
+            BrokenModelError: If an embedding is not finite.
         """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if isinstance(texts, str):
             raise TypeError("texts must be a list of strings, got one string: embed_text([text])")
+        texts = list(texts)
         for i, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"text {i} must be a string with words in it, got {text!r}")
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError(f"text {i} is not Unicode text: it holds half of a surrogate pair, {ascii(text)[:80]}")
         if not texts:
             return np.zeros((0, self.embed_dim), np.float32)
         was_training = self.training
@@ -180,7 +196,7 @@ class Clap(nn.Module):
             for start in range(0, len(ids), batch_size):
                 batch = pad(ids[start : start + batch_size], pad_id=self.tokenizer.pad_token_id)
                 rows.append(self.text_projection(self.text(*(tensor.to(self._device) for tensor in batch))))
-            return F.normalize(torch.cat(rows).float(), dim=1).cpu().numpy()
+            return _checked(F.normalize(torch.cat(rows).float(), dim=1), "text")
         finally:
             self.train(was_training)
 
@@ -280,6 +296,18 @@ class _Average:
             else:
                 self.sums[index] = self.sums[index] + output
         self.waiting = []
+
+
+def _checked(rows: Tensor, what: str) -> np.ndarray:
+    """Return embeddings (N, D) as an array; lengths other than 1 come from weights that overflow or are NaN."""
+    embeddings: np.ndarray = rows.cpu().numpy()
+    bad = np.flatnonzero(~(np.abs(np.linalg.norm(embeddings, axis=1) - 1) < 1e-3))
+    if len(bad):
+        raise BrokenModelError(
+            f"the model is broken: its embedding of {what} {bad[0]} (of {len(embeddings)}) is not finite or has no "
+            "length; use another model, or train it again with a lower optimizer.lr"
+        )
+    return embeddings
 
 
 def _width(encoder: nn.Module) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -73,10 +75,34 @@ def pretrained_text_model(source: str) -> Any:
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
-        config = AutoConfig.from_pretrained(source)
-        return AutoModel.from_pretrained(source, config=config, **_without_pooler(MODEL_MAPPING[type(config)]))
+        config = local_or_fetched(AutoConfig.from_pretrained, source)
+        options = {"config": config, **_without_pooler(MODEL_MAPPING[type(config)])}
+        return local_or_fetched(AutoModel.from_pretrained, source, **options)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(not_loaded(source, error)) from error
+
+
+def local_or_fetched(load: Callable[..., Any], source: str, **options: Any) -> Any:
+    """Return what a from_pretrained function loads: from this machine if it is there, otherwise over the network.
+
+    The network is asked one short question first: the libraries would try a dead one again and again, for minutes.
+
+    Raises:
+        OSError: If it is neither here nor to be had.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:
+        return load(source, local_files_only=True, **options)
+    except OSError:
+        if Path(source).is_dir():
+            raise
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        get_hf_file_metadata(hf_hub_url(source, "config.json"), timeout=5)
+    except Exception as error:
+        raise OSError(f"not on this machine, and not to be fetched: {error}") from error
+    return load(source, **options)
 
 
 def not_loaded(source: str, error: Exception) -> str:
