@@ -133,7 +133,7 @@ def check_catalogue(clips: Iterable[Clip], audio: Path) -> None:
 def _parse(line: str) -> Clip:
     try:
         values: Any = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise CatalogueError(f"not JSON: {error}") from error
     if not isinstance(values, dict):
         raise CatalogueError(f"must be a JSON object, got {type(values).__name__}")

@@ -8,6 +8,7 @@ run wherever a test runs, and 900 pages with their audio go out in seconds over 
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import signal
 import socket
@@ -228,10 +229,9 @@ def _listen(site: Site, address: tuple[str, int], *, verbose: bool) -> _Server:
         return _Server(address, Handler)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SiteError(
-            f"cannot listen on port {port} of {host}: {reason}; name another port with --port, "
-            "or take a free one with --port 0"
-        ) from error
+        of_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        advice = "name another port with --port, or take a free one with --port 0" if of_port else "name another --host"
+        raise SiteError(f"cannot listen on port {port} of {host}: {reason}; {advice}") from error
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

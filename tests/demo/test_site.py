@@ -388,6 +388,7 @@ def test_catalogue_file_keeps_every_field(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         ('{"id": 1, "audio": "tone.wav"}\n\n{"id": 2,', r"c\.jsonl: line 3: not JSON: Expecting"),
+        ("[" * 100_000, r"c\.jsonl: line 1: not JSON"),
         ("[1]", r"line 1: must be a JSON object, got list"),
         ('{"id": 1, "audio": "tone.wav"}\n{"id": 1, "audio": "tone.wav"}', r"line 2: id 1 is already that of line 1"),
         ('{"id": 1, "audio": "tone.wav", "fault": "ded"}', r"line 1: fault 'ded' is not one of dead, html, empty"),
