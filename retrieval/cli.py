@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +13,9 @@ from typing import Annotated
 import typer
 
 from curation.errors import AudioError, exit_on_error
+
+LINE_EVERY_S = 5.0
+"""Between two lines of progress where there is no terminal for a bar."""
 
 app = typer.Typer(
     epilog='Example: wavtext5k-search query runs/demo/index "a low bell struck twice"',
@@ -47,11 +52,16 @@ def index(
 
     from retrieval.index import build_index
 
-    with tqdm(unit="clip", desc="embed", mininterval=1.0, disable=None, leave=False) as bar:
+    said = time.monotonic()
+    with tqdm(unit="clip", desc="embedding", disable=None, leave=False) as bar:
 
         def advance(done: int, total: int) -> None:
+            nonlocal said
             bar.total = total
             bar.update(done - bar.n)
+            if bar.disable and (done == total or time.monotonic() - said >= LINE_EVERY_S):
+                said = time.monotonic()
+                print(f"embedding  {done} of {total} clips", file=sys.stderr)
 
         info, was_built = build_index(run, manifest, out, progress=advance)
     if as_json:
