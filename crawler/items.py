@@ -16,6 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows: there "one at a time in a folder" is the user's to keep
+    fcntl = None  # type: ignore[assignment]
+
 LICENSES = (
     "cc0-1.0",
     "public-domain",
@@ -126,6 +131,31 @@ _TEXT_FIELDS = tuple(name for name, kind in typing.get_type_hints(CrawlRecord).i
 def record_file(raw: Path, source: str, source_id: str) -> Path:
     """Return where the record of one clip lies under the raw folder."""
     return raw / source / "records" / f"{source_id}.json"
+
+
+def take_lock(path: Path) -> IO[bytes]:
+    """Hold a lock until the returned file is closed or the process ends, however it ends: a kill leaves none behind.
+
+    Args:
+        path: The lock's file, in a folder that is there; it is made if it is missing, and stays.
+
+    Returns:
+        The open file. Where there are no such locks (Windows, some network disks) it is open, and holds nothing.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+        OSError: If the file cannot be opened.
+    """
+    file = path.open("ab")
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    except OSError:
+        pass  # a file system that knows no locks
+    return file
 
 
 @contextmanager

@@ -15,8 +15,7 @@ from typing import IO, TYPE_CHECKING, Self
 from scrapy import signals
 from scrapy.exceptions import CloseSpider
 
-from crawler import lock
-from crawler.items import CRAWL_REPORT, open_whole
+from crawler.items import CRAWL_REPORT, open_whole, take_lock
 from crawler.report import CrawlReport, FailedClip, FailureReason, counted
 
 if TYPE_CHECKING:
@@ -135,12 +134,13 @@ class Reporter:
         if spider.dry_run:
             return
         try:
-            self.lock = lock.take(self.path.parent)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.lock = take_lock(self.path.parent / ".lock")  # a second crawl would remove what this one is writing
             for part in self.path.parent.glob("*/*.part"):  # what a killed crawl left half-written
                 part.unlink(missing_ok=True)
             self._write()
-        except lock.FolderBusyError as error:
-            self.report.error = str(error)
+        except BlockingIOError as error:
+            self.report.error = f"another crawl is at work in {self.path.parent}; wait for it to end"
             raise CloseSpider("busy") from error
         except OSError as error:
             self.report.error = f"cannot write to {self.path.parent}: {words_of(error)}; {NEXT_STEP}"

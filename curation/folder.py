@@ -13,16 +13,11 @@ import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from crawler.items import open_whole
+from crawler.items import open_whole, take_lock
 from curation.clips import WORK_FOLDER, read_journal
 from curation.errors import ConfigError, WavTextError
 from curation.manifest import DROPPED_FILE, MANIFEST_FILE
 from curation.records import source_folders
-
-try:
-    import fcntl
-except ImportError:  # Windows: two builds at once in one folder are not noticed there
-    fcntl = None  # type: ignore[assignment]
 
 STATISTICS_FILE = "statistics.json"
 _MARK = "Finished work of wavtext5k-curate build, one file a clip."
@@ -43,12 +38,11 @@ def claim_folder(out: Path, *, raw: Path, overwrite: bool) -> Iterator[None]:
     if not overwrite and not is_own and not _is_empty(out):
         raise ConfigError(f"{out}: not made by wavtext5k-curate build; name another folder, or add --overwrite")
     work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("a") as lock:
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise WavTextError(f"{out}: another build is at work in this folder; wait for it to end") from error
+    try:
+        lock = take_lock(work / "lock")
+    except BlockingIOError as error:
+        raise WavTextError(f"{out}: another build is at work in this folder; wait for it to end") from error
+    with lock:
         if not is_own:
             with open_whole(work / "README", "w") as note:
                 note.write(_NOTE)

@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from crawler.items import take_lock
 from curation.errors import ConfigError
 from training import checkpoint
 from training.config import TrainConfig
@@ -39,52 +40,41 @@ def locked(folder: Path) -> Iterator[None]:
         ConfigError: If another training is at work there.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    descriptor = _take(folder)
+    lock = _take(folder)
     try:
         yield
     finally:
-        if descriptor is not None:
+        if lock is not None:
             with suppress(OSError):
                 (folder / LOCK_FILE).unlink()  # while it is held: whoever waits sees that the name is gone
-            os.close(descriptor)
+            lock.close()
         for path in made:
             with suppress(OSError):
                 path.rmdir()
 
 
-def _take(folder: Path) -> int | None:
-    """Return the descriptor that holds the lock, None where there are none."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:
-        return None
-    file = folder / LOCK_FILE
+def _take(folder: Path) -> IO[bytes] | None:
+    """Return the file that holds the lock, None in a folder that may only be read."""
+    path = folder / LOCK_FILE
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+            lock = take_lock(path)
         except FileNotFoundError:
             continue  # the one before has just removed the empty folder
-        except OSError as error:
-            if folder.is_dir() and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                return None
-            raise
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), file.stat()):
-                return descriptor
         except BlockingIOError as error:
-            os.close(descriptor)
             raise ConfigError(
                 f"{folder}: another training is at work in this run folder; wait for it to end, or give this one "
                 "another run.name"
             ) from error
-        except FileNotFoundError:
-            pass
-        except OSError:  # a file system without locks
-            os.close(descriptor)
-            return None
-        os.close(descriptor)  # removed by the one before, after we had opened it
+        except OSError as error:
+            if folder.is_dir() and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                return None
+            raise
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock
+        lock.close()  # removed by the one before, after we had opened it
 
 
 def stored_state(folder: Path, config: TrainConfig, data: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crawler.items import CrawlRecord, RecordError, open_whole
+from crawler.items import CrawlRecord, RecordError, open_whole, take_lock
 
 RECORD = CrawlRecord(
     source="soundbible",
@@ -101,3 +101,9 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"No space left on device: .*a\.bin"):
         full()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_is_held_by_one_until_it_is_closed(tmp_path: Path) -> None:
+    with take_lock(tmp_path / ".lock"), pytest.raises(BlockingIOError):
+        take_lock(tmp_path / ".lock")
+    take_lock(tmp_path / ".lock").close()
