@@ -18,13 +18,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from curation.errors import WavTextError, exit_on_error
+from demo.version import Version
 
 QUERIES = ("a low bell struck twice", "heavy rain", "a slow heartbeat")
 LAYOUTS = {"soundbible": 2 / 3, "bigsoundbank": 1 / 3}
@@ -75,12 +75,6 @@ class Stages:
         return done.stdout
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"wavtext5k {version('wavtext5k')}")
-        raise typer.Exit
-
-
 @app.command(epilog="Example: python -m demo --out runs/demo")
 def demo(
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("runs/demo"),
@@ -89,7 +83,7 @@ def demo(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings of the recipe tiny, such as run.epochs=2.")
     ] = None,
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+    version: Version = False,
 ) -> None:
     """Crawl, curate, train, evaluate and search on synthesised sounds, offline."""
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # threads that wait give a busy core away: see training.cli

@@ -16,7 +16,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated
@@ -28,6 +27,7 @@ from curation.errors import WavTextError, exit_on_error
 from demo.catalogue import FAULTS, CatalogueError, Clip, check_catalogue, read_catalogue, write_catalogue
 from demo.pages import bigsoundbank, soundbible, soundbible_old
 from demo.pages.answers import Answer, Layout, Shelf, page, small_page
+from demo.version import Version
 
 __all__ = [
     "serve",
@@ -237,12 +237,6 @@ def _listen(site: Site, address: tuple[str, int], *, verbose: bool) -> _Server:
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
-        print(f"wavtext5k {version('wavtext5k')}")
-        raise typer.Exit
-
-
 @app.command(epilog="Example: python -m demo.site --catalogue runs/site/catalogue.jsonl --audio runs/site/audio")
 def main(
     catalogue: Annotated[Path, typer.Option(help="JSON Lines, one clip a line; demo.sounds writes one.")],
@@ -251,9 +245,7 @@ def main(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     verbose: Annotated[bool, typer.Option("--verbose", help="Log each request to stderr.")] = False,
-    show_version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Version = False,
 ) -> None:
     """Serve a catalogue of sounds on this machine in the pages of SoundBible or BigSoundBank, until Ctrl-C."""
     if layout not in LAYOUTS:

@@ -13,7 +13,6 @@ import io
 import struct
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +25,7 @@ from demo.catalogue import Clip, write_catalogue
 from demo.effects import FAMILIES as _FAMILIES
 from demo.effects.family import Family
 from demo.synthesis import Studio, Waveform
+from demo.version import Version
 
 FAMILIES: tuple[str, ...] = tuple(family.name for family in _FAMILIES)
 """Names of the families of effects."""
@@ -257,12 +257,6 @@ class _Progress:
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
-        print(f"wavtext5k {version('wavtext5k')}")
-        raise typer.Exit
-
-
 @app.command(epilog="Example: python -m demo.sounds --out runs/site --count 900")
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write: audio/ and catalogue.jsonl.")],
@@ -270,9 +264,7 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="Same count and seed, same bytes.")] = 0,
     sheet: Annotated[Path | None, typer.Option(help="Also draw a log-mel spectrogram of each family (PNG).")] = None,
     family: Annotated[str | None, typer.Option(help="Let the sheet show every choice of this family.")] = None,
-    show_version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Version = False,
 ) -> None:
     """Write synthesised sound effects and a catalogue that describes them."""
     if family is not None and family not in FAMILIES:
