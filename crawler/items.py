@@ -133,6 +133,25 @@ def record_file(raw: Path, source: str, source_id: str) -> Path:
     return raw / source / "records" / f"{source_id}.json"
 
 
+def read_opt_outs(file: Path) -> frozenset[str]:
+    """Return the lines of an opt-out list: clip_ids (``soundbible-2083``) and addresses of pages or audio files.
+
+    One a line; "#" begins a comment line.
+
+    Raises:
+        OSError: If it cannot be read.
+        RecordError: If it is not UTF-8 text; names the file.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")  # a mark that Windows puts first is no part of a clip_id
+    except UnicodeDecodeError as error:
+        raise RecordError(
+            f"{file}: not UTF-8 text ({error}); save it as UTF-8, one clip_id or address a line"
+        ) from error
+    lines = (line.strip() for line in text.splitlines())
+    return frozenset(line for line in lines if line and not line.startswith("#"))
+
+
 def take_lock(path: Path) -> IO[bytes]:
     """Hold a lock until the returned file is closed or the process ends, however it ends: a kill leaves none behind.
 

@@ -1,37 +1,36 @@
-"""Stores each clip whole or not at all: its audio, then its record.
+"""From a clip's page to its record on disk: asks its addresses for audio, best first, and stores the first that has it.
 
-A clip has several addresses, best first: the first that answers with audio is taken, so a dead WAV link costs a clip
-its lossless form, not its place in the data set. Writes ``<raw>/<source>/audio/<id>.<ext>`` and then
-``records/<id>.json``; a record on disk therefore means that its audio is whole.
+So a dead WAV link costs a clip its lossless form, not its place in the data set. What is written, and in which order,
+is in crawler.store.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from datetime import UTC, datetime
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from scrapy import Request
 from scrapy.exceptions import DropItem
+from scrapy.http import Response
 from scrapy.http.request import NO_CALLBACK
 
-from crawler.failures import DOWNLOAD_ERRORS, RejectionError, reject_body, rejection_of
-from crawler.items import CrawlRecord, open_whole, record_file
-from crawler.licenses import LICENSE_URLS, license_of
+from crawler.failures import DOWNLOAD_ERRORS, rejection_of
 from crawler.pages.fields import AudioLink, PageFields
-from crawler.report import FailureReason
-from crawler.reporter import NEXT_STEP, Reporter, is_full, words_of
+from crawler.rejections import RejectionError, check_audio
+from crawler.report import FailureReason, LeftOut
+from crawler.reporter import Reporter
+from crawler.store import NEXT_STEP, is_full, record_of, words_of, write_clip
+from crawler.tdm import HEADER, header_reserves
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
-    from scrapy.http import Response
 
-AUDIO_TIMEOUT_S = 1_800
-"""A 200 MB file over a line of 1 Mbit/s; Scrapy's 180 s hold for pages."""
+    from crawler.spiders.base import SiteSpider
 
-_EXTENSIONS = ("wav", "flac", "ogg", "mp3", "aac", "aiff", "m4a", "caf", "wma")
+AUDIO_TIMEOUT_S = 900
+"""A 200 MB file over a line of 2 Mbit/s; one that drips is given up much earlier."""
 
 
 class StoreClip:
@@ -44,10 +43,19 @@ class StoreClip:
         # and a kill loses them all.
         self.turn = asyncio.Semaphore(crawler.settings.getint("CONCURRENT_REQUESTS_PER_DOMAIN"))
         self.closing: asyncio.Task[None] | None = None
+        self.audio_meta = {
+            "download_timeout": AUDIO_TIMEOUT_S,
+            "download_maxsize": crawler.settings.getint("DOWNLOAD_MAXSIZE"),
+            "dont_cache": True,
+        }
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
         return cls(crawler)
+
+    @property
+    def spider(self) -> SiteSpider:
+        return self.crawler.spider  # type: ignore[return-value]
 
     @property
     def reporter(self) -> Reporter:
@@ -64,11 +72,16 @@ class StoreClip:
 
     async def _fetch(self, item: PageFields) -> PageFields:
         rejected: list[tuple[AudioLink, RejectionError]] = []
-        for link in item.audio:
+        for published in item.audio:
             if self.closing or not self.crawler.crawling:
                 raise DropItem("the crawl is being stopped", log_level="DEBUG")
+            link = AudioLink(self.spider.site.canonical(published.url), published.selector)
             try:
-                response, extension = await self._download(link)
+                response = await self._download(link)
+                if self.spider.obeys_tdm and header_reserves(header_of(response, HEADER)):
+                    self.reporter.left_out(item.source_id, LeftOut.TDM_RESERVED)
+                    raise DropItem(f"{link.url}: {LeftOut.TDM_RESERVED}", log_level="INFO")
+                extension = check_audio(response.status, response.body)
             except RejectionError as rejection:
                 rejected.append((link, rejection))
                 continue
@@ -79,15 +92,18 @@ class StoreClip:
         self.reporter.failed(item.source_id, item.page_url, best, "; ".join(details))
         raise DropItem(f"{item.page_url}: {best}: {details[0]}", log_level="INFO")
 
-    async def _download(self, link: AudioLink) -> tuple[Response, str]:
-        """Return an answer that is audio, and its extension; RejectionError otherwise."""
+    async def _download(self, link: AudioLink) -> Response:
+        """Return the answer of an address; that of one that another clip has had is read from the disk."""
+        if record := self.reporter.shared.get(link.url):
+            with suppress(OSError):
+                body = (self.raw / record.source / record.audio_file).read_bytes()
+                if len(body) == record.bytes:
+                    return Response(link.url, headers={"Content-Type": record.content_type}, body=body)
         try:
-            url = self.crawler.spider.site.canonical(link.url)  # type: ignore[union-attr]
-            request = Request(url, callback=NO_CALLBACK, meta={"download_timeout": AUDIO_TIMEOUT_S})
-            response = await self.crawler.engine.download_async(request)
+            request = Request(link.url, callback=NO_CALLBACK, meta=self.audio_meta)
+            return await self.crawler.engine.download_async(request)
         except DOWNLOAD_ERRORS as error:
             raise rejection_of(error) from error
-        return response, reject_body(response)
 
     def _store(
         self,
@@ -98,62 +114,27 @@ class StoreClip:
         extension: str,
         rejected: list[tuple[AudioLink, RejectionError]],
     ) -> None:
-        record = self._record(item, link, response, extension, rejected)
-        folder = self.raw / record.source
-        audio = folder / record.audio_file
+        content_type = header_of(response, "Content-Type") or ""
+        record = record_of(
+            self.spider.name,
+            item,
+            link,
+            body=response.body,
+            extension=extension,
+            content_type=content_type,
+            rejected=rejected,
+        )
         try:
-            with open_whole(audio) as file:
-                file.write(response.body)
-            try:
-                with open_whole(record_file(self.raw, record.source, record.source_id), "w") as file:
-                    file.write(record.to_json())
-            except Exception:
-                audio.unlink(missing_ok=True)
-                raise
+            write_clip(self.raw, record, response.body)
         except OSError as error:
             self._stop(item, error)
-            raise DropItem(f"{audio}: {error}", log_level="INFO") from error
-        for other in _EXTENSIONS:  # an earlier crawl may have had this clip in another format
-            if other != extension:
-                audio.with_suffix(f".{other}").unlink(missing_ok=True)
+            raise DropItem(f"{self.raw / record.source / record.audio_file}: {error}", log_level="INFO") from error
         self.reporter.stored(item.source_id, audio_selector=link.selector)
-
-    def _record(
-        self,
-        item: PageFields,
-        link: AudioLink,
-        response: Response,
-        extension: str,
-        rejected: list[tuple[AudioLink, RejectionError]],
-    ) -> CrawlRecord:
-        spider = self.crawler.spider
-        name = license_of(item.license_raw)
-        extra = {**item.extra, "selectors": {**item.selectors, "audio": link.selector}}
-        if rejected:
-            extra["audio_not_used"] = {spider.site.canonical(other.url): str(why.reason) for other, why in rejected}  # type: ignore[union-attr]
-        return CrawlRecord(
-            source=spider.name,  # type: ignore[union-attr]
-            source_id=item.source_id,
-            page_url=item.page_url,
-            audio_url=spider.site.canonical(link.url),  # type: ignore[union-attr]
-            audio_file=f"audio/{item.source_id}.{extension}",
-            title=item.title,
-            description=item.description,
-            tags=item.tags,
-            author=item.author,
-            license=name,
-            license_raw=item.license_raw,
-            license_url=item.license_url or LICENSE_URLS.get(name, ""),
-            extra=extra,
-            sha256=hashlib.sha256(response.body).hexdigest(),
-            bytes=len(response.body),
-            content_type=(response.headers.get("Content-Type") or b"").decode("latin-1"),
-            retrieved_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        self.reporter.shared[link.url] = record
 
     def _stop(self, item: PageFields, error: OSError) -> None:
         """Stop the crawl: what kept one file from being written will keep the next from it as well."""
-        folder = self.raw / self.crawler.spider.name  # type: ignore[union-attr]
+        folder = self.raw / self.spider.name
         message = f"cannot write to {folder}: {words_of(error)}"
         self.reporter.failed(item.source_id, item.page_url, FailureReason.IO_ERROR, message)
         if self.closing is None:
@@ -161,3 +142,9 @@ class StoreClip:
             reason = "no_space" if is_full(error) else "io_error"
             # Not awaited: closing waits for this very item.
             self.closing = asyncio.ensure_future(self.crawler.engine.close_spider_async(reason=reason))
+
+
+def header_of(response: Response, name: str) -> str | None:
+    """Return a header of an answer as text, None if it has none of that name."""
+    value = response.headers.get(name)
+    return None if value is None else value.decode("latin-1")

@@ -10,8 +10,12 @@ import dataclasses
 import json
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
+
+from crawler.drift import drift
 
 
 class FailureReason(StrEnum):
@@ -29,8 +33,9 @@ class FailureReason(StrEnum):
     TRUNCATED = "truncated"
     """Less than Content-Length."""
     TOO_LARGE = "too_large"
-    """More than DOWNLOAD_MAXSIZE."""
+    """More than DOWNLOAD_MAXSIZE, or a page of more than PAGE_MAXSIZE."""
     NETWORK = "network"
+    """No connection, no answer in time, or one that came too slowly."""
     ROBOTS = "robots"
     """robots.txt forbids it."""
     NO_PAGE = "no_page"
@@ -41,6 +46,19 @@ class FailureReason(StrEnum):
     """A bug of ours; the detail names it."""
 
 
+LASTING = frozenset({"not_found", "not_audio", "empty_audio", "no_page"})
+"""Reasons that are still there tomorrow: such a clip is asked again only after RETRY_FAILED_DAYS."""
+
+
+class LeftOut(StrEnum):
+    """Why a clip was not asked for, or not kept, though the site lists it; no failure."""
+
+    OPTED_OUT = "opted_out"
+    """It is on the opt-out list."""
+    TDM_RESERVED = "tdm_reserved"
+    """The site reserves text and data mining for it."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class FailedClip:
     """One clip that was not stored."""
@@ -49,6 +67,8 @@ class FailedClip:
     url: str
     reason: FailureReason
     detail: str
+    asked_at: str = ""
+    """UTC, ISO 8601."""
 
 
 class CrawlReport:
@@ -69,11 +89,22 @@ class CrawlReport:
         """source_id of every clip that the site lists, as far as it was read (or up to the limit)."""
         self.stored: set[str] = set()
         self.already: set[str] = set()
+        self.left_out: dict[str, LeftOut] = {}
         self.failures: dict[str, FailedClip] = {}
+        self.remembered: dict[str, FailedClip] = {}
+        """Lasting failures of earlier runs that are not asked again yet."""
         self.selectors: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.requests: dict[str, int] = {}
+        """Field -> selector -> pages of this run."""
+        self.known_selectors: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        """The same of the clips that earlier runs stored."""
+        self.requests: Counter[str] = Counter()
+        """Status -> answers, those from the page cache not among them."""
         self.bytes = 0
         self.listing_pages = 0
+        self.notices: list[str] = []
+        """Addresses of robots.txt, tdmrep.json and terms that were kept."""
+        self.sample: tuple[int, ...] = ()
+        """Bytes of the clips that a dry run asked about."""
         self.warnings: list[str] = []
 
     @property
@@ -83,7 +114,12 @@ class CrawlReport:
     @property
     def failed(self) -> dict[str, int]:
         """Reason -> clips, most first."""
-        return dict(Counter(str(failure.reason) for failure in self.failures.values()).most_common())
+        return _most_first(str(failure.reason) for failure in self.failures.values())
+
+    @property
+    def missing(self) -> set[str]:
+        """Clips that a crawl would ask."""
+        return self.known - self.already - self.left_out.keys() - self.remembered.keys()
 
     def verdict(self, max_failed: float) -> str | None:
         """Return what is wrong with the crawl, in one line; None if it may be used.
@@ -95,15 +131,17 @@ class CrawlReport:
             return self.error
         if self.finish_reason != "finished":
             return f"the crawl did not finish ({self.finish_reason}); run the same command again to go on"
-        if not self.asked:
+        if not self.known:
             return f"{self.base_url} lists no clip"
+        if not self.asked:
+            return f"none of the {counted(len(self.known), 'clip')} may be taken ({_counts(self._left_out())})"
         if len(self.failures) > max_failed * self.asked:
             share = f"{len(self.failures)} of {self.asked} clips failed ({_counts(self.failed)})"
             return f"{share}, more than --max-failed {max_failed:g}"
         return None
 
     def to_json(self, *, ascii_only: bool = False) -> str:
-        """Return the text of crawl_report.json. "bytes" is what came over the line, headers and pages included."""
+        """Return the text of crawl_report.json. "bytes" is what came over the line, without headers."""
         values = {
             "source": self.source,
             "base_url": self.base_url,
@@ -116,44 +154,93 @@ class CrawlReport:
             "asked": self.asked,
             "stored": len(self.stored),
             "already": len(self.already),
+            "left_out": self._left_out(),
             "failed": self.failed,
-            "failures": [dataclasses.asdict(failure) for failure in self.failures.values()],
+            "failures": [dataclasses.asdict(failure) for _, failure in sorted(self.failures.items())],
             "selectors": {name: dict(counts.most_common()) for name, counts in sorted(self.selectors.items())},
-            "requests": self.requests,
+            "requests": dict(sorted(self.requests.items())),
             "bytes": self.bytes,
             "listing_pages": self.listing_pages,
-            "warnings": self.warnings,
+            "notices": self.notices,
+            "warnings": self.all_warnings(),
         }
         return json.dumps(values, ensure_ascii=ascii_only, indent=1) + "\n"
 
+    def all_warnings(self) -> list[str]:
+        """Return the warnings, and what this run's selectors say of a change of the site."""
+        return self.warnings + drift(self.selectors, self.known_selectors)
+
     def plan(self) -> str:
         """Return what a crawl of the known clips would ask, for a dry run."""
-        missing = len(self.known) - len(self.already)
+        missing = len(self.missing)
         listed = f"{counted(len(self.known), 'clip')} on {counted(self.listing_pages, 'page')}"
         minutes = f"{2 * missing * self.delay_s / 60:.0f} minutes or more at {self.delay_s:g} s between two"
-        return (
-            f"{self.source}: {self.base_url} lists {listed}; {len(self.already)} are stored already\n"
+        not_asked = [f"{len(self.already)} are stored already"]
+        not_asked += [f"{count} left out ({name})" for name, count in self._left_out().items()]
+        not_asked += [f"{len(self.remembered)} failed for good lately"] if self.remembered else []
+        lines = [
+            f"{self.source}: {self.base_url} lists {listed}; {', '.join(not_asked)}",
             f"{self.source}: a crawl would ask {counted(missing, 'page')} and {counted(missing, 'audio file')}: "
-            f"{2 * missing} requests or a few more, {minutes}"
-        )
+            f"{2 * missing} requests or a few more, {minutes}",
+        ]
+        if missing:
+            lines.append(f"{self.source}: {self._bytes(missing)}")
+        return "\n".join(lines + [f"warning: {warning}" for warning in self.all_warnings()])
+
+    def _bytes(self, missing: int) -> str:
+        if not self.sample:
+            return "how many bytes that is cannot be said: no clip that was asked about tells its size"
+        mean = sum(self.sample) / len(self.sample)
+        asked = f"{counted(len(self.sample), 'clip')} of {_size(min(self.sample))} to {_size(max(self.sample))}"
+        return f"about {_size(missing * mean)} of audio, judged by {asked}"
 
     def table(self) -> str:
         """Return the closing table."""
+        by_earlier = len(self.failures.keys() & self.remembered.keys())
+        again = f"; {by_earlier} of them by earlier runs, not asked again yet" if by_earlier else ""
         rows = [
-            (
-                "asked",
-                len(self.stored) + len(self.failures),
-                f"of {len(self.known)} listed on {counted(self.listing_pages, 'page')}",
-            ),
+            ("asked", self.asked, f"of {len(self.known)} listed on {counted(self.listing_pages, 'page')}"),
             ("stored", len(self.stored), f"{len(self.already)} of them by earlier runs"),
-            ("failed", len(self.failures), _counts(self.failed)),
-            ("requests", sum(self.requests.values()), _counts(self.requests)),
+            ("failed", len(self.failures), _counts(self.failed) + again),
+            ("requests", self.requests.total(), _counts(dict(sorted(self.requests.items())))),
             ("seconds", round(self.seconds), f"{self.bytes / 2**20:.1f} MiB"),
         ]
+        if self.left_out:
+            rows.insert(3, ("left out", len(self.left_out), _counts(self._left_out())))
         lines = [f"{name:9}{count:8}  {more}".rstrip() for name, count, more in rows]
         for name, counts in sorted(self.selectors.items()):
             lines.append(f"  {name:15}  {_counts(dict(counts.most_common()))}")
-        return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+        return "\n".join(lines + [f"warning: {warning}" for warning in self.all_warnings()])
+
+    def _left_out(self) -> dict[str, int]:
+        return _most_first(str(why) for why in self.left_out.values())
+
+
+def lasting_failures(path: Path, base_url: str, *, since: datetime) -> dict[str, FailedClip]:
+    """Return the failures of an earlier report that need not be asked again yet, by source_id.
+
+    Args:
+        path: crawl_report.json; {} if it is not there, or is no report.
+        base_url: Only what this very host answered counts.
+        since: Only what was asked since then counts.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if report["base_url"] != base_url:
+            return {}
+        failures = [FailedClip(**{**entry, "reason": FailureReason(entry["reason"])}) for entry in report["failures"]]
+        return {
+            failure.source_id: failure
+            for failure in failures
+            if failure.reason in LASTING and datetime.fromisoformat(failure.asked_at) >= since
+        }
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return {}
+
+
+def _most_first(words: Iterable[str]) -> dict[str, int]:
+    counts = Counter(words)
+    return {word: counts[word] for word in sorted(counts, key=lambda word: (-counts[word], word))}
 
 
 def counted(number: int, noun: str) -> str:
@@ -163,3 +250,11 @@ def counted(number: int, noun: str) -> str:
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _size(count: float) -> str:
+    """Return bytes as a reader wants them."""
+    for unit, step in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= step:
+            return f"{count / step:.1f} {unit}"
+    return f"{count / 2**10:.0f} KiB"

@@ -6,19 +6,22 @@ the report of an earlier one) and when it closes.
 
 from __future__ import annotations
 
-import errno
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 from scrapy import signals
 from scrapy.exceptions import CloseSpider
 
-from crawler.items import CRAWL_REPORT, open_whole, take_lock
-from crawler.report import CrawlReport, FailedClip, FailureReason, counted
+from crawler.items import CRAWL_REPORT, CrawlRecord, open_whole, take_lock
+from crawler.notices import keep_notice
+from crawler.report import CrawlReport, FailedClip, FailureReason, LeftOut, counted, lasting_failures
+from crawler.store import NEXT_STEP, is_full, words_of
 
 if TYPE_CHECKING:
+    from scrapy import Request
     from scrapy.crawler import Crawler
     from scrapy.http import Response
     from twisted.python.failure import Failure
@@ -27,17 +30,8 @@ if TYPE_CHECKING:
     from crawler.spiders.base import SiteSpider
 
 
-NEXT_STEP = "mend that and run the same command again"
-
-
-def is_full(error: OSError) -> bool:
-    """Return whether a disk, or what a user may have of it, is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def words_of(error: OSError) -> str:
-    """Return what the file system says, for a message."""
-    return "no space left on the disk" if is_full(error) else error.strerror or str(error)
+NOTICES = "site"
+"""Folder of robots.txt, tdmrep.json and terms, beside the records."""
 
 
 class Reporter:
@@ -54,18 +48,33 @@ class Reporter:
         self.broken_listing = ""
         self.lock: IO[bytes] | None = None
         self.addresses: dict[str, str] = {}
+        self.shared: dict[str, CrawlRecord] = {}
+        """Audio address -> the stored clip that it was asked for: no audio is asked twice."""
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
         reporter = cls(crawler)
-        for signal in ("spider_opened", "spider_closed", "spider_error", "item_error"):
+        for signal in (
+            "spider_opened",
+            "spider_closed",
+            "spider_error",
+            "item_error",
+            "bytes_received",
+            "response_downloaded",
+            "request_left_downloader",
+        ):
             crawler.signals.connect(getattr(reporter, signal), signal=getattr(signals, signal))
         return reporter
 
     @property
+    def folder(self) -> Path:
+        """Where the site's records lie."""
+        return self.raw / self.report.source
+
+    @property
     def path(self) -> Path:
         """Where the report lies."""
-        return self.raw / self.report.source / CRAWL_REPORT
+        return self.folder / CRAWL_REPORT
 
     def listing_asked(self) -> None:
         """Note that a listing page is on its way."""
@@ -81,13 +90,45 @@ class Reporter:
         """Note why the list of clips is not whole; this fails the crawl's verdict, not the clips that are known."""
         self.broken_listing = self.broken_listing or message
 
-    def listed(self, source_id: str, page_url: str, *, already: bool) -> None:
-        """Note a clip that the site lists; ``already``: an earlier run stored it whole."""
+    def warn(self, message: str) -> None:
+        """Note what a reader of the report should know, once."""
+        if message and message not in self.report.warnings:
+            self.report.warnings.append(message)
+
+    def notice(self, url: str, response: Response | None) -> None:
+        """Keep a copy of what the site says of itself; None: it did not answer."""
+        if response is None or self.lock is None:  # no lock: a dry run, which writes nothing
+            return
+        try:
+            changed = keep_notice(self.folder / NOTICES, url, status=response.status, body=response.body)
+        except OSError as error:
+            self.warn(f"no copy of {url} was kept: {words_of(error)}")
+            return
+        if response.status == 200 and url not in self.report.notices:
+            self.report.notices.append(url)
+        if changed:
+            self.warn(f"{url} has changed since the last crawl: read it; both copies are in {self.folder / NOTICES}")
+
+    def listed(self, source_id: str, page_url: str, *, already: CrawlRecord | None = None) -> None:
+        """Note a clip that the site lists; ``already``: the whole record that an earlier run stored."""
         self.addresses[source_id] = page_url
         self.report.known.add(source_id)
-        if already:
+        if already is not None:
             self.report.already.add(source_id)
             self.report.stored.add(source_id)
+            self.shared[already.audio_url] = already
+            selectors = already.extra.get("selectors")
+            for name, selector in (selectors if isinstance(selectors, dict) else {}).items():
+                self.report.known_selectors[str(name)][str(selector)] += 1
+        elif source_id in self.report.remembered:
+            self.report.failures[source_id] = self.report.remembered[source_id]
+
+    def left_out(self, source_id: str, why: LeftOut, *, stored: bool = False) -> None:
+        """Note a clip that may not be taken; ``stored``: an earlier run did."""
+        self.report.left_out[source_id] = why
+        if stored:
+            words = f"clip {source_id} is stored by an earlier crawl and now {why}"
+            self.warn(f"{words}: delete records/{source_id}.json and its audio in {self.folder}")
 
     def parsed(self, fields: PageFields) -> None:
         """Note which selectors hit on a page."""
@@ -105,7 +146,8 @@ class Reporter:
         """Note a clip that was asked for and not got."""
         if source_id in self.report.stored:
             return
-        self.report.failures[source_id] = FailedClip(source_id, url, reason, detail)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.report.failures[source_id] = FailedClip(source_id, url, reason, detail, now)
         self.last_failure = f"last failure {source_id} {reason}"
         self.progress()
 
@@ -116,12 +158,12 @@ class Reporter:
             return
         self.last_line = now
         report = self.report
-        fresh = report.asked - len(report.already)
+        fresh = report.asked - len(report.already) - len(report.failures.keys() & report.remembered.keys())
         rate = fresh / (now - report.started)
         known = f"{len(report.known)} clips" + (" listed so far" if self.open_listings else "")
         parts = [f"{report.source}: {report.asked} of {known}", f"{len(report.failures)} failed", f"{rate:.1f} clips/s"]
         if rate and not self.open_listings:
-            left_s = round((len(report.known) - report.asked) / rate)
+            left_s = round((len(report.known) - report.asked - len(report.left_out)) / rate)
             parts.append(f"{left_s // 60}:{left_s % 60:02} left")
         print(", ".join([*parts, self.last_failure] if self.last_failure else parts), file=sys.stderr, flush=True)
 
@@ -129,22 +171,38 @@ class Reporter:
 
     def spider_opened(self, spider: SiteSpider) -> None:
         self.report = CrawlReport(spider.name, spider.site.asked)
-        if not (spider.site.base_url or self.crawler.settings["CONTACT"]):
+        settings = self.crawler.settings
+        if not (spider.site.base_url or settings["CONTACT"]):
             print(f"{spider.name}: name yourself to the site: -s CONTACT=mailto:you@example.org", file=sys.stderr)
+        if not spider.retry_failed:
+            since = datetime.now(UTC) - timedelta(days=settings.getfloat("RETRY_FAILED_DAYS"))
+            self.report.remembered = lasting_failures(self.path, spider.site.asked, since=since)
         if spider.dry_run:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.lock = take_lock(self.path.parent / ".lock")  # a second crawl would remove what this one is writing
-            for part in self.path.parent.glob("*/*.part"):  # what a killed crawl left half-written
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock = take_lock(self.folder / ".lock")  # a second crawl would remove what this one is writing
+            for part in self.folder.glob("**/*.part"):  # what a killed crawl left half-written
                 part.unlink(missing_ok=True)
+            self.report.failures.update(self.report.remembered)  # a killed crawl remembers what an earlier one learnt
             self._write()
+            self.report.failures.clear()
         except BlockingIOError as error:
-            self.report.error = f"another crawl is at work in {self.path.parent}; wait for it to end"
+            self.report.error = f"another crawl is at work in {self.folder}; wait for it to end"
             raise CloseSpider("busy") from error
         except OSError as error:
-            self.report.error = f"cannot write to {self.path.parent}: {words_of(error)}; {NEXT_STEP}"
+            self.report.error = f"cannot write to {self.folder}: {words_of(error)}; {NEXT_STEP}"
             raise CloseSpider("no_space" if is_full(error) else "io_error") from error
+
+    def bytes_received(self, data: bytes) -> None:
+        self.report.bytes += len(data)
+
+    def response_downloaded(self, response: Response) -> None:
+        self.report.requests[str(response.status)] += 1
+        self.report.requests["no answer"] -= 1  # request_left_downloader comes with every answer too
+
+    def request_left_downloader(self, request: Request) -> None:
+        self.report.requests["no answer"] += 1
 
     def spider_error(self, failure: Failure, response: Response) -> None:
         request = getattr(response, "request", None)
@@ -161,16 +219,14 @@ class Reporter:
         self.failed(source_id, url, FailureReason.CRAWLER_ERROR, _words_of_bug(failure))
 
     def spider_closed(self, spider: SiteSpider, reason: str) -> None:
-        report, stats = self.report, self.crawler.stats.get_stats()
-        prefix = "downloader/response_status_count/"
-        report.requests = {key.removeprefix(prefix): value for key, value in sorted(stats.items()) if prefix in key}
-        if lost := stats.get("downloader/exception_count"):
-            report.requests["no answer"] = lost
-        report.bytes = stats.get("downloader/response_bytes", 0)
+        report = self.report
+        if not report.requests["no answer"]:
+            del report.requests["no answer"]
         report.seconds = time.monotonic() - report.started
         report.finish_reason = reason
         if reason == "finished" and not spider.dry_run:
-            for source_id in sorted(report.known - report.stored - report.failures.keys()):
+            outcomes = report.stored | report.failures.keys() | report.left_out.keys()
+            for source_id in sorted(report.known - outcomes):
                 self.failed(source_id, self.addresses[source_id], FailureReason.CRAWLER_ERROR, "no outcome")
         if self.broken_listing and not report.error:
             is_or_are = "is" if len(report.known) == 1 else "are"
@@ -180,7 +236,6 @@ class Reporter:
             report.error = f"{self.broken_listing}; {known}"
         if report.error and reason == "finished":
             report.finish_reason = "listing_incomplete" if report.known else "unreachable"
-        report.delay_s = self.crawler.settings.getfloat("DOWNLOAD_DELAY")
         if self.lock is not None:
             try:
                 self._write()

@@ -13,12 +13,21 @@ RAW_DIR = "data/raw"  # records and audio go to <RAW_DIR>/<spider>/
 CONTACT = ""  # an address that the user agent names: mailto:... or a page
 PROGRESS_SECONDS = 5.0  # between two lines of progress on stderr
 PRINT_RESULT = True  # the closing table, or a dry run's plan, to stdout; wavtext5k-crawl prints it by itself
+TDMREP_OBEY = True  # leave out what a site reserves from text and data mining
+RETRY_AFTER_MAX_S = 900.0  # a site that asks to wait longer ends the crawl, to be run again then
+RETRY_FAILED_DAYS = 7.0  # a clip that is gone, or no audio, is asked again after so long
+LISTING_PAGES_MAX = 2_000  # ten times SoundBible's 235: a listing that goes on is one without end
+SAMPLE_CLIPS = 8  # clips that a dry run asks for their size
+PAGE_MAXSIZE = 16 * 2**20  # a page of more is none; BigSoundBank's sitemap has 1.24 MB
+DOWNLOAD_MIN_RATE = 1_024.0  # bytes a second; an answer that comes slower is given up
+DOWNLOAD_MIN_RATE_AFTER = 30.0  # seconds from its first byte
 
 # Polite: what robots.txt says holds, one request at a time, a second apart, slower when the site is slow.
 ROBOTSTXT_OBEY = True
 ROBOTSTXT_USER_AGENT = BOT_NAME
 CONCURRENT_REQUESTS_PER_DOMAIN = 1
 DOWNLOAD_DELAY = 1.0
+DOWNLOAD_DELAY_JITTER = 0.0  # Scrapy's half a delay more or less would make every second request too early
 AUTOTHROTTLE_ENABLED = True
 AUTOTHROTTLE_START_DELAY = 1.0
 COOKIES_ENABLED = False  # neither site needs a session to show a sound
@@ -31,6 +40,7 @@ TELNETCONSOLE_ENABLED = False
 RETRY_TIMES = 4  # a shared host that is busy for some seconds is the common case
 REDIRECT_MAX_TIMES = 5
 METAREFRESH_ENABLED = False  # a page that sends elsewhere by itself is not the page of a sound
+DOWNLOAD_TIMEOUT = 60  # for a page; audio has its own, in crawler.pipelines
 DOWNLOAD_MAXSIZE = 200 * 2**20  # SoundBible's 2124 is a WAV of 400 MB; its MP3 is asked instead
 URLLENGTH_LIMIT = 0  # no limit: a title makes an address long, and a request over the limit is dropped without a word
 DOWNLOAD_WARNSIZE = 0  # a long recording is nothing to warn of
@@ -41,9 +51,20 @@ SCHEDULER_MEMORY_QUEUE = "scrapy.squeues.FifoMemoryQueue"
 SCRAPER_SLOT_MAX_ACTIVE_SIZE = 60_000
 
 # No JOBDIR: it loses most of a crawl on SIGKILL (scrapy issue 7978). A second run of the same command asks for what
-# is missing and nothing else.
-DOWNLOADER_MIDDLEWARES = {"crawler.site.StayOnSite": 50}  # before robots.txt, retries and redirects
+# is missing and nothing else, and pages come from the cache.
+HTTPCACHE_ENABLED = True
+HTTPCACHE_POLICY = "crawler.cache.PagePolicy"
+HTTPCACHE_STORAGE = "crawler.cache.PageStorage"
+HTTPCACHE_EXPIRATION_SECS = 7 * 86_400  # a page is asked again after a week; both sites change a few times a month
+
+DOWNLOADER_MIDDLEWARES = {
+    "crawler.politeness.StayOnSite": 50,  # before robots.txt, retries and redirects
+    "scrapy.downloadermiddlewares.robotstxt.RobotsTxtMiddleware": None,
+    "crawler.politeness.ObeyRobots": 100,
+    "scrapy.downloadermiddlewares.retry.RetryMiddleware": None,
+    "crawler.politeness.PatientRetry": 550,  # where Scrapy's own stands
+}
 ITEM_PIPELINES = {"crawler.pipelines.StoreClip": 300}
-EXTENSIONS = {"crawler.reporter.Reporter": 0}
+EXTENSIONS = {"crawler.reporter.Reporter": 0, "crawler.politeness.SpeedFloor": 10, "crawler.sampling.Sampler": 20}
 
 LOG_LEVEL = "INFO"

@@ -1,29 +1,17 @@
 """Where a site stands: its public addresses, and the host that is really asked.
 
 Spiders, pages and records know the public address alone (``https://soundbible.com/2083-...html``), so the same
-catalogue gives the same records wherever a mirror of it stands. StayOnSite alone knows ``base_url``: it sends every
-request there, and lets none leave the site, whatever a page or a redirect says.
+catalogue gives the same records wherever a mirror of it stands. Who sends a request (crawler.politeness.StayOnSite, or
+the replay's client) asks ``target`` where it goes, and lets none leave the site, whatever a page or a redirect says.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-from scrapy import Request
-from scrapy.exceptions import IgnoreRequest
-
-if TYPE_CHECKING:
-    from scrapy.crawler import Crawler
-
-
 _BASE_URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?", re.I)
-
-
-class LeftSite(IgnoreRequest):
-    """A link or a redirect that leads to another host; it is not followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +57,3 @@ class Site:
         if parts.hostname in self.hosts:
             return parts._replace(scheme=asked.scheme, netloc=asked.netloc).geturl()
         return None
-
-
-class StayOnSite:
-    """Downloader middleware: sends each request to where the site is asked; a foreign host is an IgnoreRequest."""
-
-    def __init__(self, crawler: Crawler) -> None:
-        self.crawler = crawler
-
-    @classmethod
-    def from_crawler(cls, crawler: Crawler) -> Self:
-        return cls(crawler)
-
-    def process_request(self, request: Request) -> Request | None:
-        target = self.crawler.spider.site.target(request.url)  # type: ignore[union-attr]
-        if target is None:
-            raise LeftSite(f"leads away from the site, to {request.url}")
-        return None if target == request.url else request.replace(url=target)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crawler.items import CRAWL_REPORT, CrawlRecord, RecordError
+from crawler.items import read_opt_outs as opt_out_lines
 from curation.errors import ConfigError, ManifestError
 
 
@@ -100,13 +101,9 @@ def read_opt_outs(file: Path) -> frozenset[str]:
         ConfigError: If it is not UTF-8 text; names the file.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")  # a mark that Windows puts first is no part of a clip_id
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{file}: not UTF-8 text ({error}); save it as UTF-8, one clip_id or address a line"
-        ) from error
-    lines = (line.strip() for line in text.splitlines())
-    return frozenset(line for line in lines if line and not line.startswith("#"))
+        return opt_out_lines(file)
+    except RecordError as error:
+        raise ConfigError(str(error)) from error
 
 
 def check_crawls(raw: Path, max_failed: float) -> None:

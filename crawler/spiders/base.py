@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from difflib import get_close_matches
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+from urllib.parse import urlsplit
 
 import scrapy
 from scrapy import Request
-from scrapy.http import Response, TextResponse
+from scrapy.http import Response
+from scrapy.http.request import NO_CALLBACK
 
-from crawler.failures import rejection_of
-from crawler.items import CrawlRecord, RecordError, record_file
-from crawler.pages.fields import PageError, PageFields
-from crawler.report import FailureReason
+from crawler.failures import DOWNLOAD_ERRORS, rejection_of
+from crawler.items import RecordError, read_opt_outs
+from crawler.pages.fields import PageError, PageFields, decode_page, terms_links
+from crawler.pipelines import header_of
+from crawler.report import FailureReason, LeftOut
 from crawler.reporter import Reporter
 from crawler.site import Site
+from crawler.store import stored_record
+from crawler.tdm import HEADER, TDMREP, TdmRules, header_reserves, page_reserves, parse_tdmrep
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from scrapy.crawler import Crawler
     from scrapy.settings import BaseSettings
     from twisted.python.failure import Failure
@@ -34,24 +38,43 @@ if TYPE_CHECKING:
 LISTING_PRIORITY = 10
 """Listing pages come before clips, so that progress knows the whole early."""
 
+TERMS_PAGES_MAX = 8
+"""Pages of terms that are kept; a site's navigation has two or three."""
 
-ARGUMENTS = ("base_url", "limit", "dry_run")
-DRY_RUN = {"1": True, "true": True, "yes": True, "": False, "0": False, "false": False, "no": False}
+
+ARGUMENTS = ("base_url", "limit", "dry_run", "opt_out", "retry_failed", "verify")
+SWITCH = {"1": True, "true": True, "yes": True, "": False, "0": False, "false": False, "no": False}
 
 
 class SiteSpider(scrapy.Spider):
-    """One site. Arguments, as Scrapy gives them: base_url, limit, dry_run."""
+    """One site. A spider of its own has a name (that of its module), ``home``, ``hosts`` and the abstract methods."""
 
     home: ClassVar[str]
+    """Public address of the site, without a slash at the end."""
     hosts: ClassVar[tuple[str, ...]]
+    """Every host name that the site's own links use."""
+    terms: ClassVar[tuple[str, ...]] = ()
+    """Addresses of the site's terms that are known; links to others are found on its listing pages."""
 
-    def __init__(self, base_url: str = "", limit: str = "", dry_run: str = "", **arguments: Any) -> None:
+    def __init__(
+        self,
+        base_url: str = "",
+        limit: str = "",
+        dry_run: str = "",
+        opt_out: str = "",
+        retry_failed: str = "",
+        verify: str = "",
+        **arguments: Any,
+    ) -> None:
         """Check the arguments.
 
         Args:
             base_url: Another host that serves the same pages: http://127.0.0.1:8000.
             limit: Stop after this many clips, stored ones included.
             dry_run: "1" lists and plans only.
+            opt_out: A file of clip_ids and addresses that are left out, one a line.
+            retry_failed: "1" asks clips again that failed for good lately.
+            verify: "1" compares the SHA-256 of each stored audio file, not only its size.
             **arguments: None; Scrapy itself takes whatever is given, a misspelt limit too.
 
         Raises:
@@ -66,9 +89,14 @@ class SiteSpider(scrapy.Spider):
         if limit and not (str(limit).isdecimal() and int(limit) > 0):
             raise ValueError(f"limit must be a whole number, 1 or more, got {limit!r}")
         self.limit = int(limit) if limit else None
-        if str(dry_run).lower() not in DRY_RUN:
-            raise ValueError(f"dry_run must be 1 or 0, got {dry_run!r}")
-        self.dry_run = DRY_RUN[str(dry_run).lower()]
+        self.dry_run = _switch("dry_run", dry_run)
+        self.retry_failed = _switch("retry_failed", retry_failed)
+        self.verify = _switch("verify", verify)
+        self.opt_outs = self._opt_outs(Path(opt_out)) if opt_out else frozenset()
+        self.tdm = TdmRules()
+        self.sitemaps: dict[str, None] = {}
+        """Addresses of the sitemaps that robots.txt names, in its order."""
+        self.terms_seen: set[str] = set()
 
     @classmethod
     def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Self:
@@ -87,9 +115,32 @@ class SiteSpider(scrapy.Spider):
         agent = f"{settings['BOT_NAME']}/{version('wavtext5k')}" + (f" (+{contact})" if contact else "")
         settings.set("USER_AGENT", agent, priority="spider")
 
+    # What a spider of its own says.
+
+    @abstractmethod
+    def listings(self) -> Iterable[Request]:
+        """Return the requests that the list of clips begins with: see ``listing``."""
+
     @abstractmethod
     def parse_detail(self, html: str, url: str) -> PageFields:
         """Return what a clip's page tells; PageError if it is not one."""
+
+    @abstractmethod
+    def id_of(self, url: str) -> str | None:
+        """Return the clip that an address of the site, past or present, shows; None if it is no clip's page."""
+
+    # What it has from here.
+
+    async def start(self) -> AsyncIterator[Any]:
+        """Read what the site reserves and its terms, then the list of clips."""
+        await self._read_tdmrep()
+        if self.obeys_tdm and self.tdm.reserves("/"):
+            self.reporter.listing_broke(f"{self.home}{TDMREP} reserves text and data mining of the whole site")
+            return
+        for request in self._terms_pages(self.terms):
+            yield request
+        for request in self.listings():
+            yield request
 
     @property
     def reporter(self) -> Reporter:
@@ -100,22 +151,58 @@ class SiteSpider(scrapy.Spider):
         """Whether ``limit`` clips are known."""
         return self.limit is not None and len(self.reporter.report.known) >= self.limit
 
+    @property
+    def obeys_tdm(self) -> bool:
+        """Whether reservations of text and data mining hold (TDMREP_OBEY)."""
+        return bool(self.settings.getbool("TDMREP_OBEY"))
+
     def listing(self, url: str, callback: Any, errback: Any, **arguments: Any) -> Request:
-        """Return a request for a page that lists clips."""
+        """Return a request for a page that lists clips; it is asked in every run."""
         self.reporter.listing_asked()
-        return Request(url, callback, errback=errback, cb_kwargs=arguments, priority=LISTING_PRIORITY, dont_filter=True)
+        return Request(
+            url,
+            callback,
+            errback=errback,
+            cb_kwargs=arguments,
+            meta={"revalidate": True},
+            priority=LISTING_PRIORITY,
+            dont_filter=True,
+        )
+
+    def listing_text(self, response: Response) -> str:
+        """Return the text of a listing page, and note that it came."""
+        self.reporter.listing_answered(is_page=True)
+        if self.obeys_tdm and header_reserves(header_of(response, HEADER)):
+            self.reporter.listing_broke(f"{response.url} reserves text and data mining (header {HEADER})")
+            return ""
+        return self.text_of(response)
+
+    def text_of(self, response: Response) -> str:
+        """Return the decoded text of a page."""
+        return decode_page(response.body, header_of(response, "Content-Type"))
+
+    def terms_found(self, html: str, url: str) -> Iterator[Request]:
+        """Yield requests for the site's terms that a page links to, each once a crawl."""
+        for link in terms_links(html, url):
+            if self.site.target(link) is not None:
+                yield from self._terms_pages([self.site.canonical(link)])
 
     def clips(self, links: dict[str, str]) -> Iterator[Request]:
         """Note the clips that a listing names and yield a request for each that is new and not stored."""
+        report = self.reporter.report
         for source_id, url in links.items():
-            if source_id in self.reporter.report.known:
+            if source_id in report.known:
                 continue
             if self.has_enough:
                 return
-            already = is_stored(self.raw, self.name, source_id)
             page_url = self.site.canonical(url)
-            self.reporter.listed(source_id, page_url, already=already)
-            if not (already or self.dry_run):
+            record = stored_record(self.raw, self.name, source_id, verify=self.verify)
+            if why := self._left_out(source_id, page_url):
+                report.known.add(source_id)
+                self.reporter.left_out(source_id, why, stored=record is not None)
+                continue
+            self.reporter.listed(source_id, page_url, already=record)
+            if not (record or self.dry_run or source_id in report.remembered):
                 # dont_filter: we know by id what was asked, and two pages that redirect to one are two failures.
                 yield Request(
                     page_url,
@@ -128,17 +215,21 @@ class SiteSpider(scrapy.Spider):
     def clip_page(self, response: Response, source_id: str) -> Iterator[PageFields]:
         """Yield what a clip's page tells, or note why it tells nothing."""
         url = self.site.canonical(response.url)
+        html = self.text_of(response)
         try:
-            if not isinstance(response, TextResponse):
-                raise PageError("the answer is not a page")
-            fields = self.parse_detail(response.text, url)
+            fields = self.parse_detail(html, url)
             if fields.source_id != source_id:
                 raise PageError(f"the site answers with clip {fields.source_id}")
         except PageError as error:
             self.reporter.failed(source_id, url, FailureReason.NO_PAGE, str(error))
             return
         self.reporter.parsed(fields)
-        yield fields
+        if any(link.url in self.opt_outs for link in fields.audio):
+            self.reporter.left_out(source_id, LeftOut.OPTED_OUT)
+        elif self.obeys_tdm and (header_reserves(header_of(response, HEADER)) or page_reserves(html)):
+            self.reporter.left_out(source_id, LeftOut.TDM_RESERVED)
+        else:
+            yield fields
 
     def clip_failed(self, failure: Failure) -> None:
         """Note why a clip's page did not come."""
@@ -157,11 +248,67 @@ class SiteSpider(scrapy.Spider):
     def raw(self) -> Path:
         return self.reporter.raw
 
+    def _opt_outs(self, file: Path) -> frozenset[str]:
+        """Return the lines of an opt-out list, and beside each address of the site the clip that it means."""
+        try:
+            lines = read_opt_outs(file)
+        except OSError as error:
+            raise ValueError(f"opt_out: {file}: {error.strerror or error}") from error
+        except RecordError as error:
+            raise ValueError(f"opt_out: {error}") from error
+        addresses = {self.site.canonical(line) for line in lines if "://" in line}
+        ids = {source_id for address in addresses if (source_id := self._id_on_site(address))}
+        return lines | addresses | {f"{self.name}-{source_id}" for source_id in ids}
 
-def is_stored(raw: Path, source: str, source_id: str) -> bool:
-    """Return whether a clip's record is whole and its audio has the size that the record tells."""
-    try:
-        record = CrawlRecord.from_json(record_file(raw, source, source_id).read_text(encoding="utf-8"))
-        return (raw / source / record.audio_file).stat().st_size == record.bytes
-    except (OSError, RecordError, UnicodeDecodeError):
-        return False
+    def _id_on_site(self, address: str) -> str | None:
+        try:
+            return self.id_of(address) if self.site.target(address) is not None else None
+        except ValueError:  # a line that is no address
+            return None
+
+    def _left_out(self, source_id: str, page_url: str) -> LeftOut | None:
+        if f"{self.name}-{source_id}" in self.opt_outs or page_url in self.opt_outs:
+            return LeftOut.OPTED_OUT
+        parts = urlsplit(page_url)
+        if self.obeys_tdm and self.tdm.reserves(parts.path + (f"?{parts.query}" if parts.query else "")):
+            return LeftOut.TDM_RESERVED
+        return None
+
+    async def _read_tdmrep(self) -> None:
+        url = self.home + TDMREP
+        response = None
+        try:
+            request = Request(url, callback=NO_CALLBACK, meta={"revalidate": True})
+            response = await self.crawler.engine.download_async(request)
+        except DOWNLOAD_ERRORS:
+            return  # a site that does not answer says so at its listing
+        self.reporter.notice(url, response)
+        if response.status == 200:
+            self.tdm = parse_tdmrep(decode_page(response.body, None))
+            self.reporter.warn(self.tdm.note)
+
+    def _terms_pages(self, urls: Iterable[str]) -> Iterator[Request]:
+        for url in urls:
+            if url not in self.terms_seen and len(self.terms_seen) < TERMS_PAGES_MAX:
+                self.terms_seen.add(url)
+                yield Request(
+                    url,
+                    self.terms_page,
+                    errback=self.terms_failed,
+                    meta={"revalidate": True, "notice": url},
+                    priority=LISTING_PRIORITY,
+                    dont_filter=True,
+                )
+
+    def terms_page(self, response: Response) -> None:
+        """Keep a copy of a page of terms."""
+        self.reporter.notice(response.meta["notice"], response)
+
+    def terms_failed(self, failure: Failure) -> None:
+        """Nothing: a page of terms that is not there is none; the report names those that were kept."""
+
+
+def _switch(name: str, value: str) -> bool:
+    if str(value).lower() not in SWITCH:
+        raise ValueError(f"{name} must be 1 or 0, got {value!r}")
+    return SWITCH[str(value).lower()]

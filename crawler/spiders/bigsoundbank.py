@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from scrapy import Request
-from scrapy.http import Response, TextResponse
+from scrapy.http import Response
 from scrapy.spidermiddlewares.httperror import HttpError
 from twisted.python.failure import Failure
 
@@ -26,18 +25,21 @@ class BigSoundBankSpider(SiteSpider):
     home = pages.HOME
     hosts = ("bigsoundbank.com", "www.bigsoundbank.com")
 
-    async def start(self) -> AsyncIterator[Any]:
-        """Ask for the sitemap."""
+    terms = (f"{pages.HOME}/licenses.html",)
+
+    def listings(self) -> Iterator[Request]:
         self.categories: set[str] = set()
         yield self.listing(pages.SITEMAP, self.sitemap, self.sitemap_failed)
 
     def parse_detail(self, html: str, url: str) -> PageFields:
         return pages.parse_detail(html, url)
 
+    def id_of(self, url: str) -> str | None:
+        return pages.id_of(url)
+
     def sitemap(self, response: Response) -> Iterator[Request]:
         """Yield the clips of the sitemap, or the pages to look at instead if it names none."""
-        self.reporter.listing_answered(is_page=True)
-        links = pages.sitemap_links(response.body.decode("utf-8", "replace"))
+        links = pages.sitemap_links(self.listing_text(response))
         yield from self.clips(links) if links else self._without_sitemap("it names no sound")
 
     def sitemap_failed(self, failure: Failure) -> Iterator[Request]:
@@ -50,9 +52,8 @@ class BigSoundBankSpider(SiteSpider):
 
     def category(self, response: Response) -> Iterator[Request]:
         """Yield the clips that a category page, or the home page, links to, and further category pages."""
-        self.reporter.listing_answered(is_page=True)
-        html = response.text if isinstance(response, TextResponse) else ""
-        url = self.site.canonical(response.url)
+        html, url = self.listing_text(response), self.site.canonical(response.url)
+        yield from self.terms_found(html, url)
         yield from self.clips(pages.page_links(html, url))
         if not self.has_enough:
             yield from self._category_pages(pages.category_links(html, url))
@@ -61,10 +62,10 @@ class BigSoundBankSpider(SiteSpider):
         """Note a category page that did not come: one of many ways to a clip, so no more than a warning."""
         self.reporter.listing_answered(is_page=False)
         url = failure.request.url  # type: ignore[attr-defined]
-        self.reporter.report.warnings.append(f"{url} could not be read: {rejection_of(failure.value)}")
+        self.reporter.warn(f"{url} could not be read: {rejection_of(failure.value)}")
 
     def _without_sitemap(self, why: str) -> Iterator[Request]:
-        self.reporter.report.warnings.append(
+        self.reporter.warn(
             f"{pages.SITEMAP} cannot be used ({why}); only clips on category pages and the home page are known"
         )
         yield from self._category_pages([pages.CATEGORIES, f"{pages.HOME}/"])

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from scrapy import Request
-from scrapy.http import Response, TextResponse
+from scrapy.http import Response
 from scrapy.spidermiddlewares.httperror import HttpError
 from twisted.python.failure import Failure
 
 from crawler.pages import soundbible as pages
 from crawler.pages.fields import PageFields
 from crawler.spiders.base import SiteSpider
-
-LISTING_CAP = 400
-"""Pages of nine sounds; the site has had 235 or 236 of them for years."""
 
 
 class SoundBibleSpider(SiteSpider):
@@ -25,23 +21,27 @@ class SoundBibleSpider(SiteSpider):
     home = pages.HOME
     hosts = ("soundbible.com", "www.soundbible.com")
 
-    async def start(self) -> AsyncIterator[Any]:
-        """Ask for the first listing page."""
+    def listings(self) -> Iterator[Request]:
         yield self._listing_page(1)
 
     def parse_detail(self, html: str, url: str) -> PageFields:
         return pages.parse_detail(html, url)
 
+    def id_of(self, url: str) -> str | None:
+        return pages.id_of(url)
+
     def listing_page(self, response: Response, number: int) -> Iterator[Request]:
         """Yield the clips of a listing page, then the next page if this one brought anything new."""
-        self.reporter.listing_answered(is_page=True)
-        html = response.text if isinstance(response, TextResponse) else ""
-        links = pages.listing_links(html, self.site.canonical(response.url))
+        html, url = self.listing_text(response), self.site.canonical(response.url)
+        links = pages.listing_links(html, url)
         is_new = any(source_id not in self.reporter.report.known for source_id in links)
+        yield from self.terms_found(html, url)
         yield from self.clips(links)
-        last = pages.last_listing_page(html)
-        if is_new and not self.has_enough and number < LISTING_CAP:
+        last, most = pages.last_listing_page(html), self.settings.getint("LISTING_PAGES_MAX")
+        if is_new and not self.has_enough and number < most:
             yield self._listing_page(number + 1)
+        elif is_new and not self.has_enough:
+            self.reporter.listing_broke(f"{response.url} still lists new clips; -s LISTING_PAGES_MAX=N reads on")
         elif not links and number < last:
             self.reporter.listing_broke(f"{response.url} lists no clip, though page {last} is linked")
 

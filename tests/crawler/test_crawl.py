@@ -98,21 +98,39 @@ def test_every_clip_comes_with_its_text_and_every_fault_with_its_reason(
     assert not list((raw / source).glob("**/*.part"))
 
 
-@pytest.mark.parametrize(("layout", "listings"), [("soundbible", 3 + 1), ("bigsoundbank", 1)])
-def test_a_second_run_asks_for_robots_and_listings_only(
-    layout: str, listings: int, audio: Path, make_clip: MakeClip, crawl: Crawl, tmp_path: Path
+NOTICES = {"/robots.txt", "/.well-known/tdmrep.json"}
+LISTINGS = {
+    "soundbible": {"/about.php", "/terms.php", *(f"/free-sound-effects-{number}.html" for number in (1, 2, 3, 4))},
+    "bigsoundbank": {"/licenses.html", "/sitemap_bsb.xml"},
+}
+
+
+@pytest.mark.parametrize("layout", LISTINGS)
+def test_a_second_run_asks_for_notices_and_listings_only_and_only_whether_they_changed(
+    layout: str, audio: Path, make_clip: MakeClip, crawl: Crawl, tmp_path: Path
 ) -> None:
-    clips = [make_clip(number) for number in range(1, 21)]
+    faulty = [make_clip(21, fault="dead"), make_clip(22, fault="html"), make_clip(23, fault="empty")]
+    clips = [*(make_clip(number) for number in range(1, 21)), *faulty]
     source = spider_of(layout)
     with serve(clips, audio, layout=layout) as site:
-        assert crawl(source, site.base_url).returncode == 0
+        assert crawl(source, site.base_url, "--max-failed", "0.2").returncode == 0
         before = read_records(tmp_path / "raw", source)
+        first = read_report(tmp_path / "raw", source)
         site.requests.clear()
-        assert crawl(source, site.base_url).returncode == 0
-        assert len(site.requests) == 1 + listings, site.requests
-        assert not audio_paths(site)
-    report = read_report(tmp_path / "raw", source)
-    assert (report["asked"], report["stored"], report["already"]) == (20, 20, 20)
+        done = crawl(source, site.base_url, "--max-failed", "0.2")
+        assert done.returncode == 0, done.stderr
+        asked = asked_paths(site)
+        assert set(asked) == NOTICES | LISTINGS[layout]
+        assert len(asked) == len(set(asked))
+        assert {status for _, _, status in site.requests} == {304, 404}, "404: the stand-in has no tdmrep.json"
+        second = read_report(tmp_path / "raw", source)
+        again = crawl(source, site.base_url, "--max-failed", "0.2", "--retry-failed")
+        assert len(audio_paths(site)) >= 3
+    assert (second["asked"], second["stored"], second["already"]) == (23, 20, 20)
+    assert second["failures"] == first["failures"], "what is gone is remembered, with the day it was asked"
+    assert "empty_audio 1, not_audio 1, not_found 1; 3 of them by earlier runs, not asked again yet" in done.stdout
+    assert "by earlier runs, not asked" not in again.stdout
+    assert second["requests"] == {"304": len(asked) - 1, "404": 1}
     assert read_records(tmp_path / "raw", source) == before
 
 
@@ -199,7 +217,9 @@ def test_a_dry_run_counts_and_writes_nothing(audio: Path, make_clip: MakeClip, c
         assert plan.returncode == 0, plan.stderr
         assert "lists 30 clips on 5 pages; 0 are stored already" in plan.stdout
         assert "30 pages and 30 audio files: 60 requests" in plan.stdout
-        assert not audio_paths(site)
+        size = (audio / "noise.wav").stat().st_size / 2**10
+        assert f"about {30 * size:.0f} KiB of audio, judged by 8 clips of {size:.0f} KiB to {size:.0f}" in plan.stdout
+        assert {method for method, path, _ in site.requests if path in set(audio_paths(site))} == {"HEAD"}
         assert not (tmp_path / "raw").exists()
         assert crawl("soundbible", site.base_url, "--limit", "2").returncode == 0
         assert "2 are stored already" in crawl("soundbible", site.base_url, "--dry-run").stdout
@@ -229,7 +249,7 @@ def test_robots_txt_is_obeyed(audio: Path, make_clip: MakeClip, crawl: Crawl, tm
         done = crawl("soundbible", site.base_url, raw=tmp_path / "closed")
         assert asked_paths(site) == ["/robots.txt"]
     assert done.returncode == 1
-    assert "could not be read: Forbidden by robots.txt; no clip is known" in done.stderr
+    assert "could not be read: forbidden by robots.txt; no clip is known" in done.stderr
 
 
 @pytest.mark.parametrize("spider", ["soundbible", "bigsoundbank"])
@@ -237,7 +257,7 @@ def test_a_site_that_does_not_answer_is_named(spider: str, crawl: Crawl, tmp_pat
     done = crawl(spider, "http://127.0.0.1:1", "-s", "RETRY_TIMES=0")
     assert done.returncode == 1
     assert "error: http://127.0.0.1:1/" in done.stderr
-    assert "could not be read: connection refused; no clip is known" in done.stderr
+    assert "robots.txt could not be read (connection refused), so nothing may be asked; no clip is known" in done.stderr
     assert "Traceback" not in done.stderr
     report = read_report(tmp_path / "raw", spider)
     assert (report["asked"], report["finish_reason"]) == (0, "unreachable")

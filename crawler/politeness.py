@@ -1,0 +1,220 @@
+"""Manners that Scrapy leaves to its user: to stay on the site, robots.txt to the letter, Crawl-delay, Retry-After.
+
+Downloader middlewares and an extension. One site is one download slot, named after the spider, so that every host
+name of a site shares one pace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from scrapy import Request, Spider, signals
+from scrapy.downloadermiddlewares.retry import RetryMiddleware
+from scrapy.exceptions import DownloadTimeoutError, IgnoreRequest, NotConfigured, StopDownload
+from scrapy.extensions.throttle import AutoThrottle
+from scrapy.http.request import NO_CALLBACK
+
+from crawler.failures import DOWNLOAD_ERRORS, RobotsForbidError, rejection_of
+from crawler.reporter import Reporter
+from crawler.robots import Rules, read_rules
+
+if TYPE_CHECKING:
+    from scrapy.crawler import Crawler
+    from scrapy.http import Response
+
+    from crawler.spiders.base import SiteSpider
+
+
+class LeftSite(IgnoreRequest):
+    """A link or a redirect that leads to another host; it is not followed."""
+
+
+class StayOnSite:
+    """Downloader middleware: sends each request to where the site is asked; a foreign host is an IgnoreRequest.
+
+    It also gives all requests of a site one download slot, hence one pace, and pages a size that a page may have.
+    """
+
+    def __init__(self, crawler: Crawler) -> None:
+        self.crawler = crawler
+        self.page_bytes = crawler.settings.getint("PAGE_MAXSIZE")
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        return cls(crawler)
+
+    def process_request(self, request: Request) -> Request | None:
+        spider: SiteSpider = self.crawler.spider  # type: ignore[assignment]
+        request.meta["download_slot"] = spider.name
+        request.meta.setdefault("download_maxsize", self.page_bytes)
+        target = spider.site.target(request.url)
+        if target is None:
+            raise LeftSite(f"leads away from the site, to {request.url}")
+        return None if target == request.url else request.replace(url=target)
+
+
+class ObeyRobots:
+    """Downloader middleware: reads robots.txt of each host once a crawl, keeps a copy, and holds to it.
+
+    In place of Scrapy's own, which takes a server error for "everything is allowed" and knows no Crawl-delay
+    (scrapy issue 892).
+    """
+
+    def __init__(self, crawler: Crawler) -> None:
+        settings = crawler.settings
+        if not settings.getbool("ROBOTSTXT_OBEY"):
+            raise NotConfigured
+        self.crawler = crawler
+        self.agent: str = settings["ROBOTSTXT_USER_AGENT"] or settings["USER_AGENT"]
+        self.rules: dict[str, asyncio.Future[Rules]] = {}
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        return cls(crawler)
+
+    async def process_request(self, request: Request) -> None:
+        """Let a request pass if it may.
+
+        Raises:
+            RobotsForbidError: If robots.txt forbids it.
+        """
+        if request.meta.get("dont_obey_robotstxt"):
+            return
+        parts = urlsplit(request.url)
+        host = f"{parts.scheme}://{parts.netloc}"
+        if host not in self.rules:
+            self.rules[host] = asyncio.ensure_future(self._read(f"{host}/robots.txt"))
+        rules = await self.rules[host]
+        if not rules.allows(request.url):
+            raise RobotsForbidError(rules.note if rules.parsed is None else "forbidden by robots.txt")
+
+    async def _read(self, url: str) -> Rules:
+        reporter: Reporter = self.crawler.get_extension(Reporter)  # type: ignore[assignment]
+        meta = {"dont_obey_robotstxt": True, "revalidate": True}
+        response, why = None, ""
+        try:
+            request = Request(url, callback=NO_CALLBACK, meta=meta, priority=1_000)
+            response = await self.crawler.engine.download_async(request)
+        except DOWNLOAD_ERRORS as error:
+            why = str(rejection_of(error))
+        status, body = (response.status, response.body) if response is not None else (None, b"")
+        rules = read_rules(status, body, agent=self.agent, why=why)
+        reporter.notice(self.crawler.spider.site.canonical(url), response)  # type: ignore[union-attr]
+        reporter.warn(rules.note)
+        self.crawler.spider.sitemaps.update(dict.fromkeys(rules.sitemaps))  # type: ignore[union-attr]
+        if rules.crawl_delay_s:
+            slow_down(self.crawler, rules.crawl_delay_s)
+            reporter.report.delay_s = max(reporter.report.delay_s, rules.crawl_delay_s)
+        return rules
+
+
+def slow_down(crawler: Crawler, delay_s: float) -> None:
+    """Let at least so many seconds pass between two requests from now on, AutoThrottle or not."""
+    downloader = crawler.engine.downloader
+    name = crawler.spider.name  # type: ignore[union-attr]
+    downloader.per_slot_settings[name] = {"delay": delay_s, "jitter": 0.0}  # of a slot that is made later
+    if slot := downloader.slots.get(name):
+        slot.delay, slot.jitter = max(slot.delay, delay_s), 0.0
+    if throttle := crawler.get_extension(AutoThrottle):
+        throttle.mindelay = max(throttle.mindelay, delay_s)
+        throttle.maxdelay = max(throttle.maxdelay, delay_s)
+
+
+class PatientRetry(RetryMiddleware):
+    """Downloader middleware: Scrapy's retries, with the waiting that a busy site asks for (scrapy issue 3849).
+
+    After 429 or 503 the whole site rests for Retry-After, or for the usual delay, doubled with each try; a site that
+    asks for more than RETRY_AFTER_MAX_S ends the crawl, to be run again then. A request without an answer in time is
+    tried once more, not four times: a clip must not cost an hour.
+    """
+
+    def process_response(
+        self, request: Request, response: Response, spider: Spider | None = None
+    ) -> Request | Response:
+        """Rest if the site is busy, then retry as Scrapy does."""
+        if response.status not in (429, 503) or request.meta.get("dont_retry"):
+            return super().process_response(request, response)
+        downloader = self.crawler.engine.downloader
+        slot = downloader.slots.get(request.meta.get("download_slot", ""))
+        asked = retry_after_s((response.headers.get("Retry-After") or b"").decode("latin-1"))
+        wait_s = asked
+        if wait_s is None:
+            wait_s = (slot.delay if slot else 0.0) * 2 ** request.meta.get("retry_times", 0)
+        limit = self.crawler.settings.getfloat("RETRY_AFTER_MAX_S")
+        if wait_s > limit and asked is not None:
+            self._stop(response, wait_s)
+            return response
+        if slot and wait_s:
+            slot.delay = max(slot.delay, 0.001)  # a slot without a delay does not look at the time
+            slot.lastseen = max(slot.lastseen, time.monotonic() + min(wait_s, limit) - slot.delay)
+        return super().process_response(request, response)
+
+    def process_exception(
+        self, request: Request, exception: Exception, spider: Spider | None = None
+    ) -> Request | Response | None:
+        """Retry as Scrapy does, but what gave no answer in time once only."""
+        if isinstance(exception, DownloadTimeoutError) and request.meta.get("retry_times", 0) >= 1:
+            return None
+        return super().process_exception(request, exception)
+
+    def _stop(self, response: Response, wait_s: float) -> None:
+        reporter: Reporter = self.crawler.get_extension(Reporter)  # type: ignore[assignment]
+        if not reporter.report.error:
+            then = f"{wait_s / 60:.0f} minutes" if wait_s < 7200 else f"{wait_s / 3600:.0f} hours"
+            words = f"{reporter.report.base_url} is busy (HTTP status {response.status}) and asks to wait {then}"
+            reporter.report.error = f"{words}; run the same command again then"
+            asyncio.ensure_future(self.crawler.engine.close_spider_async(reason="told_to_wait"))  # noqa: RUF006
+
+
+def retry_after_s(value: str) -> float | None:
+    """Return the seconds that a Retry-After header asks for, given as seconds or as a date; None if it says nothing.
+
+    >>> retry_after_s("120"), retry_after_s("soon")
+    (120.0, None)
+    """
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return max(0.0, (when - datetime.now(UTC)).total_seconds())
+
+
+class SpeedFloor:
+    """Extension: gives up an answer that only drips.
+
+    Scrapy's timeout is for a whole answer, and must be long for a large file: a server that sends a byte a second
+    would hold a clip for as long.
+    """
+
+    def __init__(self, crawler: Crawler) -> None:
+        settings = crawler.settings
+        self.bytes_per_s = settings.getfloat("DOWNLOAD_MIN_RATE")
+        self.after_s = settings.getfloat("DOWNLOAD_MIN_RATE_AFTER")
+        if not self.bytes_per_s:
+            raise NotConfigured
+        self.began: WeakKeyDictionary[Request, list[float]] = WeakKeyDictionary()
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        floor = cls(crawler)
+        crawler.signals.connect(floor.bytes_received, signal=signals.bytes_received)
+        return floor
+
+    def bytes_received(self, data: bytes, request: Request) -> None:
+        """Count what came, and end the answer if it is too little for the time it took."""
+        now = time.monotonic()
+        seen = self.began.setdefault(request, [now, 0.0])
+        seen[1] += len(data)
+        seconds = now - seen[0]
+        if seconds > self.after_s and seen[1] < self.bytes_per_s * seconds:
+            raise StopDownload(fail=True)

@@ -1,0 +1,43 @@
+"""Why an answer is not a clip's audio: statuses and bodies onto the closed list of reasons. No Scrapy."""
+
+from __future__ import annotations
+
+from crawler.report import FailureReason
+from crawler.sniffing import EMPTY_BYTES, audio_extension, describe
+
+
+class RejectionError(Exception):
+    """One address that gave no audio, with its reason; the message is the detail."""
+
+    def __init__(self, reason: FailureReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def rejection_of_status(status: int) -> RejectionError:
+    """Return the reason that an HTTP status other than 200 means."""
+    if status in (404, 410):
+        reason = FailureReason.NOT_FOUND
+    elif status in (401, 403, 451):
+        reason = FailureReason.FORBIDDEN
+    else:
+        reason = FailureReason.HTTP_ERROR
+    return RejectionError(reason, f"HTTP status {status}")
+
+
+def check_audio(status: int, body: bytes) -> str:
+    """Return the extension of an answer that is audio, judged by status, size and first bytes.
+
+    Raises:
+        RejectionError: With the reason it is not.
+    """
+    if status != 200:
+        raise rejection_of_status(status)
+    if not body:
+        raise RejectionError(FailureReason.EMPTY_AUDIO, "0 bytes")
+    extension = audio_extension(body)
+    if extension is None:
+        raise RejectionError(FailureReason.NOT_AUDIO, f"the first bytes are {describe(body)}")
+    if len(body) <= EMPTY_BYTES:
+        raise RejectionError(FailureReason.EMPTY_AUDIO, f"{len(body)} bytes, a header at most")
+    return extension

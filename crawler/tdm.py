@@ -1,0 +1,71 @@
+"""Reservations of text and data mining, as the TDM Reservation Protocol has them (W3C community report, 2024-05-10).
+
+A site reserves in a file (``/.well-known/tdmrep.json``), in a header of an answer, or in a meta element of a page.
+The protocol lets the nearer of them overrule the farther; we take a reservation in any of them for one, which can
+only leave out too much.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from parsel import Selector
+
+TDMREP = "/.well-known/tdmrep.json"
+HEADER = "tdm-reservation"
+
+
+@dataclass(frozen=True, slots=True)
+class TdmRules:
+    """The rules of a tdmrep.json: for each path the first that matches holds."""
+
+    rules: tuple[tuple[re.Pattern[str], bool], ...] = ()
+    note: str = ""
+    """What is odd about the file, for the report; "" if nothing is."""
+
+    def reserves(self, path: str) -> bool:
+        """Return whether text and data mining is reserved for a path (with its query, starting with "/")."""
+        return next((reserved for pattern, reserved in self.rules if pattern.match(path)), False)
+
+
+def parse_tdmrep(text: str) -> TdmRules:
+    """Return the rules of a tdmrep.json; a file that is none has no rules and a note."""
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return TdmRules(note=f"{TDMREP} is not JSON ({error}): taken for no reservation")
+    if not isinstance(entries, list):
+        return TdmRules(note=f"{TDMREP} is not a list of rules: taken for no reservation")
+    rules = []
+    for entry in entries:
+        if isinstance(entry, dict) and isinstance(location := entry.get("location"), str):
+            rules.append((_pattern(location), _is_one(entry.get(HEADER))))
+    note = "" if len(rules) == len(entries) else f"{TDMREP}: {len(entries) - len(rules)} of its rules name no location"
+    return TdmRules(tuple(rules), note)
+
+
+def _pattern(location: str) -> re.Pattern[str]:
+    """Patterns are those of robots.txt: "*" for any signs, "$" for the end."""
+    end = "$" if location.endswith("$") else ""
+    parts = (re.escape(part) for part in re.sub(r"\*+", "*", location.removesuffix("$")).split("*"))
+    return re.compile(".*?".join(parts) + end)
+
+
+def header_reserves(value: str | None) -> bool:
+    """Return whether the value of the header ``tdm-reservation`` reserves."""
+    return _is_one(value)
+
+
+def page_reserves(html: str) -> bool:
+    """Return whether a meta element of a page reserves."""
+    if HEADER not in html.lower():  # the page is parsed a second time only where there is something to find
+        return False
+    names = Selector(text=html, type="html").xpath("//meta[@name]")
+    return any((m.attrib["name"] or "").strip().lower() == HEADER and _is_one(m.attrib.get("content")) for m in names)
+
+
+def _is_one(value: Any) -> bool:
+    return value is not None and value is not False and str(value).strip() in ("1", "True")
