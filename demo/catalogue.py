@@ -18,9 +18,10 @@ from typing import Any
 from crawler.items import open_whole
 from curation.errors import WavTextError
 
-FAULTS = ("dead", "html", "empty", "no_description", "busy")
+FAULTS = ("dead", "html", "empty", "no_description", "busy", "tdm_reserved", "tdm_reserved_meta")
 """What can be wrong with a clip: audio answers 404; a page comes instead of audio; audio of 0 bytes; the page has no
-description; page and audio each answer 503 once, then well."""
+description; page and audio each answer 503 once, then well. The last two are no mistakes but what a crawler has to
+obey all the same: a text and data mining reservation in the page's header, or in a meta element of the page."""
 
 
 class CatalogueError(WavTextError):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
+
+import soundfile
 
 from demo.catalogue import Clip
 
@@ -21,6 +24,8 @@ CONTENT_TYPES = {
     "aiff": "audio/x-aiff",
 }
 HTML = "text/html; charset=UTF-8"
+OTHER = "other"
+"""Where an index from A to Z has the titles that begin with none of its letters."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,8 @@ class Answer:
     content_type: str = HTML
     location: str = ""
     """Where a redirect leads, quoted."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Name and value of each header that is this answer's own."""
     clip: Clip | None = None
     """The clip that was asked for, if one was: its fault may be that the site is busy at first."""
     is_audio: bool = False
@@ -46,14 +53,21 @@ class Layout(Protocol):
 
 
 class Shelf:
-    """The clips of a catalogue by id, newest (highest id) first, and by tag."""
+    """The clips of a catalogue by id, newest (highest id) first, by tag and by letter; with the site's own rules."""
 
-    def __init__(self, clips: Iterable[Clip], audio: Path, robots: str | None = None) -> None:
+    def __init__(
+        self, clips: Iterable[Clip], audio: Path, *, robots: str | None = None, tdmrep: str | None = None
+    ) -> None:
         self.newest = sorted(clips, key=lambda clip: -clip.id)
         self.by_id = {clip.id: clip for clip in self.newest}
         self.audio = audio
         self.robots = robots
+        self.tdmrep = tdmrep
+        self._seconds: dict[str, int | None] = {}
         self.by_tag: dict[str, list[Clip]] = {}
+        self.by_letter: dict[str, list[Clip]] = {}
+        for clip in sorted(self.newest, key=lambda clip: (_letter(clip) == OTHER, _letter(clip))):
+            self.by_letter.setdefault(_letter(clip), []).append(clip)
         for clip in self.newest:
             for tag in dict.fromkeys(clip.tags):
                 self.by_tag.setdefault(tag, []).append(clip)
@@ -68,6 +82,21 @@ class Shelf:
         """Return the bytes of one file of a clip."""
         return (self.audio / clip.files[kind]).stat().st_size
 
+    def seconds(self, clip: Clip) -> int | None:
+        """Return the length of a clip's first file to the second, None if that file is not audio."""
+        file = next(iter(clip.files.values()))
+        if file not in self._seconds:  # opening the file takes as long as the rest of a page
+            try:
+                self._seconds[file] = round(float(soundfile.info(self.audio / file).duration))
+            except soundfile.LibsndfileError:
+                self._seconds[file] = None
+        return self._seconds[file]
+
+    def replaced(self, clip: Clip) -> Shelf:
+        """Return a shelf with this clip in the place of the one that has its id."""
+        clips = (clip if other.id == clip.id else other for other in self.newest)
+        return Shelf(clips, self.audio, robots=self.robots, tdmrep=self.tdmrep)
+
     def search(self, words: str) -> list[Clip]:
         """Return the clips whose title, description or tags hold the words, ignoring case."""
         needle = words.casefold()
@@ -78,6 +107,12 @@ class Shelf:
         ]
 
 
+def _letter(clip: Clip) -> str:
+    """Return the first letter of a title, without its accent and in lower case."""
+    first = unicodedata.normalize("NFKD", clip.title.strip())[:1].lower()
+    return first if first.isascii() and first.isalpha() else OTHER
+
+
 def small_page(text: str) -> str:
     """Return a page of one heading."""
     return (
@@ -85,14 +120,29 @@ def small_page(text: str) -> str:
     )
 
 
-def page(text: str, *, status: int = 200, clip: Clip | None = None, content_type: str = HTML) -> Answer:
+def page(text: str, *, status: int = 200, content_type: str = HTML) -> Answer:
     """Return a page, or other text, as an answer."""
-    return Answer(status=status, body=text.encode(), clip=clip, content_type=content_type)
+    return Answer(status=status, body=text.encode(), content_type=content_type)
 
 
-def robots(text: str) -> Answer:
-    """Return a robots.txt."""
-    return page(text, content_type="text/plain; charset=UTF-8")
+def clip_page(text: str, clip: Clip) -> Answer:
+    """Return the page of a clip, with the header that its fault may add."""
+    headers = (("tdm-reservation", "1"),) if clip.fault == "tdm_reserved" else ()
+    return Answer(body=text.encode(), clip=clip, headers=headers)
+
+
+def clip_meta(clip: Clip) -> str:
+    """Return what its fault may add to the head of a clip's page, "" for most clips."""
+    return '<meta name="tdm-reservation" content="1">\n' if clip.fault == "tdm_reserved_meta" else ""
+
+
+def site_rules(shelf: Shelf, path: str, robots: str) -> Answer | None:
+    """Return robots.txt, by default the layout's own text, or tdmrep.json; None for any other path."""
+    if path == "/robots.txt":
+        return page(robots if shelf.robots is None else shelf.robots, content_type="text/plain; charset=UTF-8")
+    if path == "/.well-known/tdmrep.json" and shelf.tdmrep is not None:
+        return page(shelf.tdmrep, content_type="application/json")
+    return None
 
 
 def redirect(path: str, *, status: int = 302, clip: Clip | None = None, is_audio: bool = False) -> Answer:

@@ -18,14 +18,17 @@ from demo.pages.answers import (
     Answer,
     Shelf,
     audio,
+    clip_meta,
+    clip_page,
     description,
     hyphenate,
     invented,
     not_found,
     page,
     redirect,
-    robots,
+    site_rules,
 )
+from demo.pages.notices import SOUNDBIBLE_ABOUT, SOUNDBIBLE_TERMS, notice_page
 
 _NUMBER_BASE, _NUMBER_STEP = 500_000_000, 97
 """A file's running number is _NUMBER_BASE + _NUMBER_STEP * id: nine digits as on the real site, and the way back."""
@@ -49,8 +52,8 @@ def respond(shelf: Shelf, path: str, query: dict[str, str]) -> Answer:
 
 def route(shelf: Shelf, path: str, query: dict[str, str], *, detail: DetailPage, listing: ListingPage) -> Answer:
     """Return the answer to an address; both SoundBible layouts have the same addresses."""
-    if path == "/robots.txt":
-        return robots(ROBOTS if shelf.robots is None else shelf.robots)
+    if rules := site_rules(shelf, path, ROBOTS):
+        return rules
     if path == "/":
         return page(listing(shelf, "Newest Sounds", "free-sound-effects", shelf.newest, 1))
     if match := re.fullmatch(r"/(free-sound-effects|royalty-free-sounds)-(\d{1,9})\.html", path):
@@ -70,9 +73,11 @@ def route(shelf: Shelf, path: str, query: dict[str, str], *, detail: DetailPage,
     if match := re.fullmatch(r"/(wav|mp3)/(.+)", path):
         return _file(shelf, match[1], match[2])
     if (match := re.fullmatch(r"/(\d{1,12})-[^/]*\.html", path)) and (clip := shelf.by_id.get(int(match[1]))):
-        return page(detail(shelf, clip), clip=clip)
-    if path in ("/about.php", "/terms", "/terms.php"):
-        return page(_text("Terms" if "terms" in path else "About"))
+        return clip_page(detail(shelf, clip), clip)
+    if path == "/about.php":
+        return page(notice_page(SOUNDBIBLE_ABOUT))
+    if path in ("/terms", "/terms.php"):
+        return page(notice_page(SOUNDBIBLE_TERMS))
     return not_found("No such page")
 
 
@@ -142,7 +147,7 @@ def _detail(shelf: Shelf, clip: Clip) -> str:
     tags = "".join(tag_links(clip.tags, '<li><i class="icofont-sound-wave icofont-1x"></i> <a href="{}">{}</a></li>'))
     author = escape(clip.author)
     related = "\n".join(_related(other) for other in shelf.others(clip, 3))
-    head = f"""  <title>{head_title}</title>
+    head = f"""{clip_meta(clip)}  <title>{head_title}</title>
   <meta name="author" content="Mike Koenig" />
   <meta http-equiv="Cache-control" content="public">
   {keywords}
@@ -366,16 +371,9 @@ def _frame(shelf: Shelf, head: str, main: str) -> str:
         </div>
       </div>
     </div>
-    <div class="copyright">&copy; <strong><span>SoundBible.com</span></strong> (a stand-in)</div>
+    <div class="copyright">&copy; <strong><span>SoundBible.com</span></strong> (a stand-in)
+      <a href="/terms.php">Terms</a></div>
   </footer><!-- End Footer -->
 </body>
 
 </html>"""
-
-
-def _text(heading: str) -> str:
-    return (
-        f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>{heading}</title></head><body><main>"
-        f"<h2>{heading}</h2><p>A stand-in for a sound site, for tests and demonstrations. Each sound's licence "
-        "stands on its page.</p></main></body></html>"
-    )

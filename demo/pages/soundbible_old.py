@@ -10,7 +10,7 @@ from __future__ import annotations
 from html import escape
 
 from demo.catalogue import Clip
-from demo.pages.answers import Answer, Shelf, description, invented
+from demo.pages.answers import Answer, Shelf, clip_meta, description, invented
 from demo.pages.soundbible import (
     HOST,
     PER_PAGE,
@@ -32,7 +32,7 @@ def respond(shelf: Shelf, path: str, query: dict[str, str]) -> Answer:
 def _detail(shelf: Shelf, clip: Clip) -> str:
     title, text = escape(clip.title), escape(description(clip))
     head_title = f"{title} Sounds | Effects | Sound Bites | Sound Clips from SoundBible.com"
-    head = f"""<title>{head_title}</title>
+    head = f"""{clip_meta(clip)}<title>{head_title}</title>
 <meta http-equiv="content-type" content="application/xhtml+xml; charset=UTF-8" />
 <meta name="author" content="Mike Koenig" />
   <meta name="description" content="{head_title} Free. Get {escape(cut(description(clip)))}..." />
@@ -165,7 +165,8 @@ def _frame(shelf: Shelf, head: str, main: str, *, before: str = "") -> str:
       </ul>
     </div>
   </div>
-  <div id="footer"><p>&copy; <a href="{HOST}">SoundBible.com</a> (a stand-in)</p></div>
+  <div id="footer"><p>&copy; <a href="{HOST}">SoundBible.com</a> (a stand-in) |
+    <a href="/terms.php">Terms</a></p></div>
 </div>
 </body>
 </html>

@@ -23,13 +23,12 @@ from demo.site import (
     LAYOUTS,
     CatalogueError,
     Clip,
-    Site,
     SiteError,
     read_catalogue,
     serve,
     write_catalogue,
 )
-from tests.support.audio import write_html, write_tone
+from tests.demo.standin import audio_path, detail_path, fetch, make_clip, read
 
 TITLES = (
     "Low Bell Twice",
@@ -42,44 +41,6 @@ TITLES = (
     "</script><h1>break out</h1>",
 )
 DATA = os.environ.get("WAVTEXT5K_DATA")
-
-
-@pytest.fixture(scope="module")
-def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("audio")
-    for name in ("tone.wav", "tone.mp3", "tone.flac", "tone.ogg"):
-        write_tone(folder / name, seconds=0.2)
-    write_html(folder / "page.wav")
-    return folder
-
-
-def make_clip(clip_id: int, **changes: object) -> Clip:
-    values: dict[str, object] = {
-        "title": f"Bell {clip_id}",
-        "description": f"A bell that rings {clip_id} times.",
-        "tags": ("bell", "low  bell", "ring/ding"),
-        "author": "Ada Quill",
-        "license": "Attribution 3.0",
-        "audio": {"wav": "tone.wav", "mp3": "tone.mp3"},
-    }
-    return Clip(**(values | {"id": clip_id} | changes))  # type: ignore[arg-type]
-
-
-def fetch(site: Site, path: str) -> requests.Response:
-    return requests.get(site.base_url + path, timeout=10)
-
-
-def read(response: requests.Response) -> Selector:
-    """Return a page; past the early ``</html>`` of the old listings, which an HTML parser stops at."""
-    return Selector(response.content.decode().replace("<html><head></head><body></body></html>", ""))
-
-
-def detail_path(layout: str, clip_id: int) -> str:
-    return f"/x-s{clip_id:04}.html" if layout == "bigsoundbank" else f"/{clip_id}-x.html"
-
-
-def audio_path(layout: str, clip_id: int) -> str:
-    return f"/UPLOAD/bwf-en/{clip_id:04}.wav" if layout == "bigsoundbank" else f"/grab.php?id={clip_id}&type=wav"
 
 
 def json_ld(page: Selector) -> dict[str, object]:
@@ -337,8 +298,11 @@ def test_a_clip_without_text_or_alone_in_the_catalogue_has_a_page(audio: Path) -
     for layout in LAYOUTS:
         with serve([clip], audio, layout=layout) as site:
             assert fetch(site, detail_path(layout, 3)).status_code == 200
-            listing = "/sitemap_bsb.xml" if layout == "bigsoundbank" else "/free-sound-effects-1.html"
-            assert "-s0003.html" in fetch(site, listing).text or "3-.html" in fetch(site, listing).text
+            listing = {"bigsoundbank": "/sitemap_bsb.xml", "pebbles": "/browse/other"}.get(
+                layout, "/free-sound-effects-1.html"
+            )
+            link = {"bigsoundbank": "/-s0003.html", "pebbles": "/sound/p-0003"}.get(layout, "3-.html")
+            assert link in fetch(site, listing).text
         with serve([], audio, layout=layout) as site:
             assert fetch(site, "/").status_code == 200
 
@@ -427,7 +391,7 @@ def test_catalogue_that_cannot_be_read_is_refused(tmp_path: Path, audio: Path) -
         serve([make_clip(1)], tmp_path / "none")
     with pytest.raises(CatalogueError, match=r"id 1 \('Bell 1'\) is in the catalogue twice"):
         serve([make_clip(1), make_clip(1)], audio)
-    with pytest.raises(ValueError, match="layout must be one of soundbible, soundbible-old, bigsoundbank, got 'x'"):
+    with pytest.raises(ValueError, match=r"must be one of soundbible, soundbible-old, bigsoundbank, pebbles, got 'x'"):
         serve([make_clip(1)], audio, layout="x")
 
 
