@@ -12,11 +12,13 @@ import sys
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from crawler.items import open_whole
+from crawler.replay_command import EPILOG, replay
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
@@ -37,9 +39,20 @@ SCRAPY_CFG = "[settings]\ndefault = crawler.settings\n"
 
 BaseUrl = Annotated[str, typer.Option(help="Another host that serves the same pages: http://127.0.0.1:8000.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Stop after this many clips, stored ones included.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Read the listing, say what a crawl would ask, write nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Read the listing, say what a crawl would ask and bring, write nothing.")
+]
 Raw = Annotated[Path, typer.Option(help="Folder for records and audio.")]
 MaxFailed = Annotated[float, typer.Option(min=0, max=1, help="Share of the asked clips that may fail; more exits 1.")]
+OptOut = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="File of clip_ids and addresses to leave out, one a line."),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Ask again for clips that were found gone within the last week.")
+]
+Verify = Annotated[bool, typer.Option("--verify", help="Read stored audio and compare its SHA-256, not only its size.")]
+Contact = Annotated[str, typer.Option(help="Whom the site may ask: mailto:you@example.org, or a page.")]
 Settings = Annotated[
     list[str] | None, typer.Option("-s", metavar="NAME=VALUE", help="A Scrapy setting; may be repeated.")
 ]
@@ -78,34 +91,46 @@ def _options(
     pass
 
 
-@app.command(epilog="Example: wavtext5k-crawl soundbible --limit 20 -s CONTACT=mailto:you@example.org")
-def soundbible(
-    base_url: BaseUrl = "",
-    limit: Limit = None,
-    dry_run: DryRun = False,
-    raw: Raw = Path("data/raw"),
-    max_failed: MaxFailed = MAX_FAILED,
-    settings: Settings = None,
-    json: Json = False,
-) -> None:
-    """Crawl soundbible.com: title, description, tags, uploader, licence and the best audio of every sound."""
-    report = _crawl("soundbible", _arguments(base_url, limit, dry_run), raw=raw, settings=settings or [])
-    _conclude(report, raw=raw, dry_run=dry_run, max_failed=max_failed, json=json)
+def _add_site(name: str) -> None:
+    """Add the command of a spider."""
+
+    @app.command(name, epilog=f"Example: wavtext5k-crawl {name} --limit 20 --contact mailto:you@example.org")
+    def crawl(
+        base_url: BaseUrl = "",
+        limit: Limit = None,
+        dry_run: DryRun = False,
+        raw: Raw = Path("data/raw"),
+        max_failed: MaxFailed = MAX_FAILED,
+        opt_out: OptOut = None,
+        retry_failed: RetryFailed = False,
+        verify: Verify = False,
+        contact: Contact = "",
+        settings: Settings = None,
+        json: Json = False,
+    ) -> None:
+        arguments = {
+            "base_url": base_url,
+            "limit": str(limit or ""),
+            "dry_run": "1" if dry_run else "",
+            "opt_out": str(opt_out or ""),
+            "retry_failed": "1" if retry_failed else "",
+            "verify": "1" if verify else "",
+        }
+        given = {argument: value for argument, value in arguments.items() if value}
+        named = [f"CONTACT={contact}"] if contact else []
+        report = _crawl(name, given, raw=raw, settings=named + (settings or []))
+        _conclude(report, raw=raw, dry_run=dry_run, max_failed=max_failed, json=json)
+
+    crawl.__doc__ = (
+        f"Crawl {name} into raw records.\n\nTitle, description, tags, author, licence and best audio of each clip."
+    )
 
 
-@app.command(epilog="Example: wavtext5k-crawl bigsoundbank --limit 20 -s CONTACT=mailto:you@example.org")
-def bigsoundbank(
-    base_url: BaseUrl = "",
-    limit: Limit = None,
-    dry_run: DryRun = False,
-    raw: Raw = Path("data/raw"),
-    max_failed: MaxFailed = MAX_FAILED,
-    settings: Settings = None,
-    json: Json = False,
-) -> None:
-    """Crawl bigsoundbank.com: title, description, tags, author, licence and the best audio of every sound."""
-    report = _crawl("bigsoundbank", _arguments(base_url, limit, dry_run), raw=raw, settings=settings or [])
-    _conclude(report, raw=raw, dry_run=dry_run, max_failed=max_failed, json=json)
+for _name in sorted(module.name for module in iter_modules([str(Path(__file__).parent / "spiders")])):
+    if _name != "base":  # a spider has the name of its module, so that this needs no Scrapy
+        _add_site(_name)
+
+app.command("replay", epilog=EPILOG)(replay)
 
 
 @app.command(epilog="Example: wavtext5k-crawl init && scrapy crawl soundbible -a limit=20")
@@ -123,11 +148,6 @@ def init() -> None:
     except OSError as error:
         _fail(f"{path.resolve()}: {error.strerror}")
     print(path.resolve())
-
-
-def _arguments(base_url: str, limit: int | None, dry_run: bool) -> dict[str, str]:
-    values = {"base_url": base_url, "limit": str(limit or ""), "dry_run": "1" if dry_run else ""}
-    return {name: value for name, value in values.items() if value}
 
 
 def _crawl(spider: str, arguments: dict[str, str], *, raw: Path, settings: list[str]) -> CrawlReport:
@@ -163,7 +183,7 @@ def _crawl(spider: str, arguments: dict[str, str], *, raw: Path, settings: list[
     except (ValueError, TypeError, ImportError, AttributeError) as error:
         _refuse(error, settings)
     # The report names every failure; these would say each again, with a traceback.
-    for name in ("downloadermiddlewares.retry", "downloadermiddlewares.robotstxt", "core.downloader.handlers.http11"):
+    for name in ("downloadermiddlewares.retry", "core.downloader.handlers.http11"):
         logging.getLogger(f"scrapy.{name}").setLevel(logging.CRITICAL)
     crawler = process.create_crawler(spider)
     errors: list[BaseException] = []
@@ -173,6 +193,8 @@ def _crawl(spider: str, arguments: dict[str, str], *, raw: Path, settings: list[
 
     process.crawl(crawler, **arguments).addErrback(note)
     process.start()
+    if errors and isinstance(errors[0], SystemExit):  # a wrong argument, which the spider has named
+        raise typer.Exit(2)
     if errors:
         _refuse(errors[0], settings)
     reporter = crawler.get_extension(Reporter)

@@ -49,6 +49,10 @@ class Site:
             return parts._replace(scheme=home.scheme, netloc=home.netloc).geturl()
         return url
 
+    def asked_url(self, url: str) -> str:
+        """Return the address that a request for an address of the site goes to; a foreign address as it is."""
+        return self.target(url) or url
+
     def target(self, url: str) -> str | None:
         """Return the address that a request goes to, None if it leads away from the site."""
         parts, asked = urlsplit(url), urlsplit(self.asked)
