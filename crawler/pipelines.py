@@ -94,13 +94,13 @@ class StoreClip:
 
     async def _download(self, link: AudioLink) -> Response:
         """Return the answer of an address; that of one that another clip has had is read from the disk."""
-        if record := self.reporter.shared.get(link.url):
+        if stored := self.reporter.shared.get(link.url):
             with suppress(OSError):
-                body = (self.raw / record.source / record.audio_file).read_bytes()
-                if len(body) == record.bytes:
-                    return Response(link.url, headers={"Content-Type": record.content_type}, body=body)
+                body = (self.raw / self.spider.name / stored.file).read_bytes()
+                if len(body) == stored.bytes:
+                    return Response(link.url, headers={"Content-Type": stored.content_type}, body=body)
         try:
-            request = Request(link.url, callback=NO_CALLBACK, meta=self.audio_meta)
+            request = Request(self.spider.site.asked_url(link.url), callback=NO_CALLBACK, meta=self.audio_meta)
             return await self.crawler.engine.download_async(request)
         except DOWNLOAD_ERRORS as error:
             raise rejection_of(error) from error
@@ -130,7 +130,7 @@ class StoreClip:
             self._stop(item, error)
             raise DropItem(f"{self.raw / record.source / record.audio_file}: {error}", log_level="INFO") from error
         self.reporter.stored(item.source_id, audio_selector=link.selector)
-        self.reporter.shared[link.url] = record
+        self.reporter.share(record)
 
     def _stop(self, item: PageFields, error: OSError) -> None:
         """Stop the crawl: what kept one file from being written will keep the next from it as well."""

@@ -198,8 +198,9 @@ class CrawlReport:
         """Return the closing table."""
         by_earlier = len(self.failures.keys() & self.remembered.keys())
         again = f"; {by_earlier} of them by earlier runs, not asked again yet" if by_earlier else ""
+        on_pages = f" on {counted(self.listing_pages, 'page')}" if self.listing_pages else ""  # none: a replay
         rows = [
-            ("asked", self.asked, f"of {len(self.known)} listed on {counted(self.listing_pages, 'page')}"),
+            ("asked", self.asked, f"of {len(self.known)} listed{on_pages}"),
             ("stored", len(self.stored), f"{len(self.already)} of them by earlier runs"),
             ("failed", len(self.failures), _counts(self.failed) + again),
             ("requests", self.requests.total(), _counts(dict(sorted(self.requests.items())))),

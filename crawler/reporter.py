@@ -10,7 +10,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, NamedTuple, Self
 
 from scrapy import signals
 from scrapy.exceptions import CloseSpider
@@ -34,6 +34,14 @@ NOTICES = "site"
 """Folder of robots.txt, tdmrep.json and terms, beside the records."""
 
 
+class StoredAudio(NamedTuple):
+    """Audio that lies beside its record."""
+
+    file: str
+    bytes: int
+    content_type: str
+
+
 class Reporter:
     """Scrapy extension: owns the report of a crawl, shows its progress, writes it."""
 
@@ -48,8 +56,8 @@ class Reporter:
         self.broken_listing = ""
         self.lock: IO[bytes] | None = None
         self.addresses: dict[str, str] = {}
-        self.shared: dict[str, CrawlRecord] = {}
-        """Audio address -> the stored clip that it was asked for: no audio is asked twice."""
+        self.shared: dict[str, StoredAudio] = {}
+        """By audio address: no audio is asked twice."""
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
@@ -116,8 +124,8 @@ class Reporter:
         if already is not None:
             self.report.already.add(source_id)
             self.report.stored.add(source_id)
-            self.shared[already.audio_url] = already
-            selectors = already.extra.get("selectors")
+            self.share(already)
+            selectors = already.extra.get("selectors") if "replay" not in already.extra else None  # a CSV is no page
             for name, selector in (selectors if isinstance(selectors, dict) else {}).items():
                 self.report.known_selectors[str(name)][str(selector)] += 1
         elif source_id in self.report.remembered:
@@ -141,6 +149,10 @@ class Reporter:
         self.report.failures.pop(source_id, None)
         self.report.stored.add(source_id)
         self.progress()
+
+    def share(self, record: CrawlRecord) -> None:
+        """Note whose audio an address gave, for another clip that names the same."""
+        self.shared[record.audio_url] = StoredAudio(record.audio_file, record.bytes, record.content_type)
 
     def failed(self, source_id: str, url: str, reason: FailureReason, detail: str) -> None:
         """Note a clip that was asked for and not got."""
@@ -204,12 +216,12 @@ class Reporter:
     def request_left_downloader(self, request: Request) -> None:
         self.report.requests["no answer"] += 1
 
-    def spider_error(self, failure: Failure, response: Response) -> None:
+    def spider_error(self, failure: Failure, response: Response | None) -> None:
         request = getattr(response, "request", None)
         if request is not None and (source_id := request.cb_kwargs.get("source_id")):
             self._bug(source_id, request.url, failure)
-        else:
-            url = response.url if request is None else request.url
+        else:  # of a listing page, or of start(), which reads none
+            url = self.report.base_url if response is None else response.url
             self.listing_broke(f"{url} could not be read: {_words_of_bug(failure)}")
 
     def item_error(self, item: PageFields, failure: Failure) -> None:

@@ -96,7 +96,7 @@ def write_clip(raw: Path, record: CrawlRecord, body: bytes) -> None:
         raise
     for extension in EXTENSIONS:
         other = audio.with_name(f"{record.source_id}.{extension}")
-        if other != audio:
+        if other != audio and other.exists():  # twice as fast as unlink for what is hardly ever there
             other.unlink(missing_ok=True)
 
 

@@ -111,7 +111,7 @@ class SiteSpider(scrapy.Spider):
     def update_settings(cls, settings: BaseSettings) -> None:
         """Put the name, version and contact into the user agent, unless one was given on the command line."""
         super().update_settings(settings)
-        contact = settings["CONTACT"]
+        contact = " ".join(str(settings["CONTACT"]).split())  # a line end would begin a header of its own
         agent = f"{settings['BOT_NAME']}/{version('wavtext5k')}" + (f" (+{contact})" if contact else "")
         settings.set("USER_AGENT", agent, priority="spider")
 
@@ -160,7 +160,7 @@ class SiteSpider(scrapy.Spider):
         """Return a request for a page that lists clips; it is asked in every run."""
         self.reporter.listing_asked()
         return Request(
-            url,
+            self.site.asked_url(url),
             callback,
             errback=errback,
             cb_kwargs=arguments,
@@ -205,7 +205,7 @@ class SiteSpider(scrapy.Spider):
             if not (record or self.dry_run or source_id in report.remembered):
                 # dont_filter: we know by id what was asked, and two pages that redirect to one are two failures.
                 yield Request(
-                    page_url,
+                    self.site.asked_url(page_url),
                     self.clip_page,
                     errback=self.clip_failed,
                     cb_kwargs={"source_id": source_id},
@@ -286,13 +286,15 @@ class SiteSpider(scrapy.Spider):
         if response.status == 200:
             self.tdm = parse_tdmrep(decode_page(response.body, None))
             self.reporter.warn(self.tdm.note)
+        elif response.status not in (404, 410):
+            self.reporter.warn(f"{url} answers with HTTP status {response.status}: taken for no reservation")
 
     def _terms_pages(self, urls: Iterable[str]) -> Iterator[Request]:
         for url in urls:
             if url not in self.terms_seen and len(self.terms_seen) < TERMS_PAGES_MAX:
                 self.terms_seen.add(url)
                 yield Request(
-                    url,
+                    self.site.asked_url(url),
                     self.terms_page,
                     errback=self.terms_failed,
                     meta={"revalidate": True, "notice": url},

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -189,18 +191,25 @@ def test_pages_come_from_the_cache_while_they_are_fresh_and_are_then_asked_with_
             assert json.loads(record.read_text(encoding="utf-8"))["title"] == "Noise & Co. #1"
 
 
-@pytest.mark.parametrize("damage", [b"", b"junk", None])
-def test_a_damaged_page_in_the_cache_is_asked_again(
-    damage: bytes | None, audio: Path, make_clip: MakeClip, crawl: Crawl, tmp_path: Path
+@pytest.mark.parametrize("damage", ["empty", "junk", "cut", "rows"])
+def test_a_damaged_cache_is_begun_anew(
+    damage: str, audio: Path, make_clip: MakeClip, crawl: Crawl, tmp_path: Path
 ) -> None:
+    cache = tmp_path / "raw/soundbible/pages.sqlite"
     with serve([make_clip(1)], audio) as site:
         assert crawl("soundbible", site.base_url).returncode == 0
         before = read_records(tmp_path / "raw", "soundbible")
-        for file in (tmp_path / "raw/soundbible/pages").rglob("*.gz"):
-            file.write_bytes(file.read_bytes()[:-9] if damage is None else damage)
+        whole = cache.read_bytes()
+        if damage == "rows":
+            with closing(sqlite3.connect(cache)) as pages:
+                pages.execute("UPDATE pages SET body = 'x', headers = '[]'")
+                pages.commit()
+        else:
+            cache.write_bytes({"empty": b"", "junk": b"junk" * 1_000, "cut": whole[: len(whole) // 2]}[damage])
         (tmp_path / "raw/soundbible/records/1.json").unlink()
-        done = crawl("soundbible", site.base_url)
-    assert (done.returncode, done.stderr) == (0, "")
+        for _ in range(2):
+            done = crawl("soundbible", site.base_url)
+            assert (done.returncode, done.stderr) == (0, "")
     assert read_records(tmp_path / "raw", "soundbible") == before
 
 
