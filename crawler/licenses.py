@@ -7,8 +7,20 @@ keeps the label as printed beside it.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _WORDS = re.compile(r"[^a-z0-9.+]+")
+
+_FRENCH = (
+    ("domaine public", "public domain"),
+    ("paternite", "attribution"),
+    ("pas d utilisation commerciale", "noncommercial"),
+    ("partage dans les memes conditions", "sharealike"),
+    ("partage a l identique", "sharealike"),
+    ("pas de modification", "noderivs"),
+    ("usage personnel", "personal use"),
+)
+"""What lasonotheque.org and the French licence texts say, without accents."""
 
 LICENSE_URLS = {
     "cc0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
@@ -28,7 +40,9 @@ def license_of(label: str) -> str:
     >>> license_of("Attribution 3.0"), license_of("CC0 (public domain)"), license_of("Attribution")
     ('cc-by-3.0', 'cc0-1.0', 'unknown')
     """
-    text = _WORDS.sub(" ", label.lower()).strip()
+    text = _WORDS.sub(" ", _without_accents(label.lower())).strip()
+    for french, english in _FRENCH:
+        text = text.replace(french, english)
     words = set(text.split())
     if "cc0" in words or "cc zero" in text or "publicdomain zero" in text:
         return "cc0-1.0"
@@ -43,6 +57,10 @@ def license_of(label: str) -> str:
         plus = "plus" in words or "sampling+" in words
         return "cc-sampling-plus-1.0" if plus and not noncommercial else "unknown"
     return _attribution(text, words, noncommercial=noncommercial)
+
+
+def _without_accents(text: str) -> str:
+    return "".join(sign for sign in unicodedata.normalize("NFD", text) if not unicodedata.combining(sign))
 
 
 def _attribution(text: str, words: set[str], *, noncommercial: bool) -> str:

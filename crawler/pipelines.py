@@ -19,7 +19,7 @@ from scrapy.http.request import NO_CALLBACK
 from crawler.failures import DOWNLOAD_ERRORS, rejection_of
 from crawler.pages.fields import AudioLink, PageFields
 from crawler.rejections import RejectionError, check_audio
-from crawler.report import FailureReason, LeftOut
+from crawler.report import LASTING, FailureReason, LeftOut
 from crawler.reporter import Reporter
 from crawler.store import NEXT_STEP, is_full, record_of, words_of, write_clip
 from crawler.tdm import HEADER, header_reserves
@@ -85,9 +85,11 @@ class StoreClip:
             except RejectionError as rejection:
                 rejected.append((link, rejection))
                 continue
-            self._store(item, link, response, extension=extension, rejected=rejected)
+            await self._store(item, link, response, extension=extension, rejected=rejected)
             return item
-        best = rejected[0][1].reason if rejected else FailureReason.NOT_FOUND
+        # What may come tomorrow goes before what is gone for good: such a clip must not be left alone for a week.
+        reasons = [rejection.reason for _, rejection in rejected] or [FailureReason.NOT_FOUND]
+        best = next((reason for reason in reasons if reason not in LASTING), reasons[0])
         details = [f"{link.url}: {rejection}" for link, rejection in rejected] or ["the page names no audio"]
         self.reporter.failed(item.source_id, item.page_url, best, "; ".join(details))
         raise DropItem(f"{item.page_url}: {best}: {details[0]}", log_level="INFO")
@@ -105,7 +107,7 @@ class StoreClip:
         except DOWNLOAD_ERRORS as error:
             raise rejection_of(error) from error
 
-    def _store(
+    async def _store(
         self,
         item: PageFields,
         link: AudioLink,
@@ -125,7 +127,8 @@ class StoreClip:
             rejected=rejected,
         )
         try:
-            write_clip(self.raw, record, response.body)
+            # In a thread: two files and their way to the disk take as long as some requests.
+            await asyncio.to_thread(write_clip, self.raw, record, response.body)
         except OSError as error:
             self._stop(item, error)
             raise DropItem(f"{self.raw / record.source / record.audio_file}: {error}", log_level="INFO") from error

@@ -17,6 +17,7 @@ TDMREP_OBEY = True  # leave out what a site reserves from text and data mining
 RETRY_AFTER_MAX_S = 900.0  # a site that asks to wait longer ends the crawl, to be run again then
 RETRY_FAILED_DAYS = 7.0  # a clip that is gone, or no audio, is asked again after so long
 LISTING_PAGES_MAX = 2_000  # ten times SoundBible's 235: a listing that goes on is one without end
+BIGSOUNDBANK_SEARCHES_MAX = 500  # words to search for, should its sitemap be gone
 SAMPLE_CLIPS = 8  # clips that a dry run asks for their size
 PAGE_MAXSIZE = 16 * 2**20  # a page of more is none; BigSoundBank's sitemap has 1.24 MB
 DOWNLOAD_MIN_RATE = 1_024.0  # bytes a second; an answer that comes slower is given up

@@ -116,7 +116,7 @@ def decode_page(body: bytes, declared: str | None) -> str:
     if sum(sign > "\x7f" for sign in text) > 10 * broken:
         return text
     for name in (_CHARSET.search(declared or ""), _CHARSET.search(body[:4096].decode("latin-1"))):
-        if name and (found := resolve_encoding(name[1])) and found not in _NOT_OF_PAGES:
+        if name and (found := resolve_encoding(name[1] or name[2])) and found not in _NOT_OF_PAGES:
             try:
                 return body.decode(found)
             except (UnicodeError, LookupError):
@@ -149,9 +149,7 @@ def drop(page: Selector, *xpaths: str) -> None:
 
 def text_of(node: Selector) -> str:
     """Return the text of a node as a reader sees it: inline elements flattened, ``<br>`` as a line end."""
-    if not node.xpath("./*"):
-        return str(node.xpath("string()").get(""))
-    return fragment_text(node.get() or "")
+    return fragment_text(node.get() or "") if len(node.root) else str(node.root.text or "")
 
 
 def fragment_text(fragment: str) -> str:
@@ -192,7 +190,7 @@ def visible_lines(page: Selector) -> list[str]:
                 inside = element.text or ""
         else:
             inside = element.tail or ""
-        if event in ("start", "end") and element.tag not in _INLINE:
+        if event in ("start", "end") and element.tag not in _INLINE and element.tag not in _NOT_TEXT:
             parts.append("\n")
         parts.append(_SPACE.sub(" ", inside))
     lines = (" ".join(line.split()) for line in "".join(parts).split("\n"))

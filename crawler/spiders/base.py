@@ -191,7 +191,7 @@ class SiteSpider(scrapy.Spider):
         """Note the clips that a listing names and yield a request for each that is new and not stored."""
         report = self.reporter.report
         for source_id, url in links.items():
-            if source_id in report.known:
+            if source_id in report.known or self.site.target(url) is None:  # a foreign page that looks like a clip's
                 continue
             if self.has_enough:
                 return

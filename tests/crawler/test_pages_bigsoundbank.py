@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from crawler.licenses import license_of
-from crawler.pages.bigsoundbank import HOME, category_links, id_of, page_links, parse_detail, sitemap_links
+from crawler.pages.bigsoundbank import (
+    HOME,
+    category_links,
+    id_of,
+    more_pages,
+    page_links,
+    parse_detail,
+    sitemap_links,
+    title_words,
+)
 from crawler.pages.fields import PageError
 
 URL = f"{HOME}/license-plate-s2715.html"
@@ -127,3 +138,130 @@ def test_page_and_category_links() -> None:
     <a href='/search?q=rain&CatID=RAIN'>again</a><a href='/licenses.html'>l</a><a href='/download.php'>no</a>"""
     assert page_links(html, f"{HOME}/") == {"0002": f"{HOME}/b-s0002.html"}
     assert category_links(html, f"{HOME}/") == [f"{HOME}/search?q=rain&CatID=RAIN", f"{HOME}/categories-2.html"]
+
+
+OBJECT = {
+    "@type": "AudioObject",
+    "name": "License plate — Free sound",
+    "description": "A plate falls.",
+    "duration": "PT1M20S",
+    "contentUrl": f"{HOME}/UPLOAD/mp3/2715.mp3",
+}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        OBJECT,
+        [{"@type": "WebSite"}, OBJECT],
+        {"@context": "x", "@graph": [{"@type": "WebPage", "name": "no"}, OBJECT]},
+        {"@type": "WebPage", "name": "no", "mainEntity": OBJECT},
+        OBJECT | {"@type": ["CreativeWork", "AudioObject"]},
+        OBJECT | {"@type": "http://schema.org/AudioObject"},
+        {**OBJECT, "contentUrl": None, "encoding": [{"@type": "AudioObject", "contentUrl": OBJECT["contentUrl"]}]},
+        {**OBJECT, "contentUrl": None, "associatedMedia": {"contentUrl": OBJECT["contentUrl"]}},
+        {**OBJECT, "contentUrl": [OBJECT["contentUrl"], f"{HOME}/UPLOAD/flac/9999.flac"]},
+        [OBJECT | {"name": "no", "contentUrl": f"{HOME}/UPLOAD/mp3/0001.mp3"}, OBJECT],
+    ],
+)
+def test_json_ld_in_any_arrangement(block: object) -> None:
+    fields = parse_detail(f"<script type='application/ld+json'>{json.dumps(block)}</script>", URL)
+    assert (fields.title, fields.description, fields.extra["duration_s"]) == ("License plate", "A plate falls.", 80.0)
+    assert [link.url for link in fields.audio] == [f"{HOME}/UPLOAD/mp3/2715.mp3"]
+
+
+def test_media_are_ranked_whatever_their_order_and_those_of_another_sound_left_out() -> None:
+    names = ["mp3/2715.mp3", "aac/2715.aac", "ogg/2715.ogg", "wav/2715.wav", "AIFF/2715.aif", "bwf-fr/2715.wav"]
+    names += ["bwf-en/2715.wav?v=2", "flac/2715.flac", "flac/2716.flac", "flac/02715.flac", "flac/27150.flac"]
+    links = "".join(f"<a href='/UPLOAD/{name}'>x</a>" for name in names)
+    audio = parse_detail(f"<h1>x</h1>{links}", URL).audio
+    assert [link.selector.removeprefix("a ") for link in audio] == [
+        *("flac", "flac", "bwf-en", "bwf-fr", "wav", "AIFF", "ogg", "mp3", "aac")
+    ]
+    assert not [link for link in audio if "2716" in link.url or "27150" in link.url]
+
+
+@pytest.mark.parametrize(
+    ("html", "label"),
+    [
+        ("License <b>C</b>C0 <i>(public</i> <span>domain</span>): free", "CC0 (public domain)"),
+        ("<dt>License:</dt><dd>Attribution 3.0</dd>", "Attribution 3.0"),
+        ("<p>Licence : CC0 (domaine public) : libre</p>", "CC0 (domaine public)"),
+        ("<h3>Is this sound free?</h3><p>Yes: it is <b>CC0</b> (public domain).</p>", "CC0 (public domain)"),
+        ("<p>License: ask me</p>", "ask me"),
+        ("<p>License plate</p><p>License CC0: x</p>", "CC0"),
+        ("<p>no word of it</p>", ""),
+    ],
+)
+def test_the_licence_sentence_is_found_in_any_markup(html: str, label: str) -> None:
+    assert parse_detail(f"<h1>x</h1>{html}", URL).license_raw == label
+
+
+@pytest.mark.parametrize("number", ["2715", "2,715", "2.715", "2 715", "2\u202f715", "02715", "<b>2,</b>715"])
+def test_the_number_on_the_page_may_be_grouped_in_any_way(number: str) -> None:
+    assert parse_detail(f"<h1>x</h1><p>Sound number: {number}<br>48 kHz</p>", URL).source_id == "2715"
+
+
+def test_recording_details_are_kept_where_a_line_says_them() -> None:
+    html = """<h1>x</h1><ul><li>Sample rate: 48 kHz</li><li><b>Channels</b>: mono</li><li>Bit depth : 24</li></ul>
+    <p>Equipment: Tascam DR-40 &amp; <i>ME66</i><br>Conditions: <br>Place</p><p>The channels: of Venice</p>
+    <p>Sound type: """
+    fields = parse_detail(html + "x" * 500, URL)
+    assert fields.extra == {
+        "sample_rate": "48 kHz",
+        "channels": "mono",
+        "bit_depth": "24",
+        "equipment": "Tascam DR-40 & ME66",
+        "conditions": "Place",
+    }
+
+
+TWIN = "https://lasonotheque.org"
+
+
+def test_the_french_twins_pages_parse_with_the_same_code() -> None:
+    html = """<html lang="fr"><head><title>Vagues | LaSonothèque</title></head><body><h1>Vagues</h1>
+    <div style="text-align:justify">La mer à Étretat. Durée : 01:05.</div><p>Numéro du son : 2&nbsp;715<br>
+    Auteur : <b>Joseph SARDIN</b><br>Licence <a href="/licences.html">CC0</a> (domaine public) : libre<br>
+    Échantillonnage : 48 kHz<br>Canaux : 2</p><audio src="/UPLOAD/bwf-fr/2715.wav"></audio></body></html>"""
+    fields = parse_detail(html, f"{TWIN}/vagues-s2715.html")
+    assert (fields.page_url, fields.source_id) == (f"{TWIN}/vagues-s2715.html", "2715")
+    assert (fields.title, fields.description, fields.author) == ("Vagues", "La mer à Étretat.", "Joseph SARDIN")
+    assert (fields.license_raw, license_of(fields.license_raw)) == ("CC0 (domaine public)", "cc0-1.0")
+    assert fields.license_url == f"{TWIN}/licences.html"
+    assert [link.url for link in fields.audio] == [f"{TWIN}/UPLOAD/bwf-fr/2715.wav"]
+    assert fields.extra == {"duration_s": 65.0, "sample_rate": "48 kHz", "channels": "2"}
+    bare = parse_detail(html.replace("2715.wav", "1.wav").replace("<h1>Vagues</h1>", ""), f"{TWIN}/detail-2715-x.html")
+    assert bare.title == "Vagues"
+    assert [link.url for link in bare.audio][1] == f"{TWIN}/UPLOAD/bwf-fr/2715.wav"
+    with pytest.raises(PageError, match="sound number 2 715, its address 2716"):
+        parse_detail(html, f"{TWIN}/vagues-s2716.html")
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("Rain — Free sound effect", "Rain"),
+        ("Rain - heavy - BigSoundBank.com", "Rain - heavy"),
+        ("Rain | LaSonothèque", "Rain"),
+        ("Big - Sound - Bank", "Big - Sound - Bank"),
+        ("BigSoundBank", "BigSoundBank"),
+        ("Train-tram", "Train-tram"),
+        ("Rain \u2013 BigSoundBank", "Rain"),
+    ],
+)
+def test_a_title_loses_what_the_site_adds(name: str, title: str) -> None:
+    assert (
+        parse_detail(f"<meta property='og:title' content='{name}'><audio src=/UPLOAD/mp3/2715.mp3>", URL).title == title
+    )
+
+
+def test_more_pages_are_those_of_the_same_question() -> None:
+    url = f"{HOME}/search?CatID=RAIN&page=2"
+    html = """<a href="/search?page=3&CatID=RAIN">3</a><a href="/search?CatID=RAIN">1</a>
+    <a href="/search?CatID=BELL">b</a>
+    <a href="/search?CatID=RAIN&page=2">here</a><a href="http://[/x">no</a><a href="/search?q=a&page=3">q</a>"""
+    assert more_pages(html, url) == [f"{HOME}/search?page=3&CatID=RAIN", f"{HOME}/search?CatID=RAIN"]
+    assert title_words(f"{HOME}/old-door-n-2-caf%C3%A9-s0001.html") == ["old", "door", "café"]
+    assert title_words(f"{HOME}/categories.html") == []
+    assert page_links("<footer><a href='/a-s0001.html'>x</a></footer>", url) == {}

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qsl
+
 import pytest
 
 from crawler.pages.fields import PageError
 from crawler.pages.soundbible import HOME, id_of, last_listing_page, listing_links, parse_detail
+from demo.catalogue import Clip
+from demo.pages import soundbible, soundbible_old
+from demo.pages.answers import Layout, Shelf
 
 URL = f"{HOME}/77-Old-Door.html"
 
@@ -168,3 +175,81 @@ def test_listing_links_read_the_rows_of_the_old_layout_and_any_link_of_an_unknow
 def test_a_link_that_is_no_address_does_not_cost_the_others() -> None:
     html = f"<h3><a href='http://[x/1-A.html'>A</a><a href='/{'9' * 5000}-B.html'>B</a><a href='/3-C.html'>C</a></h3>"
     assert listing_links(html, f"{HOME}/free-sound-effects-1.html") == {"3": f"{HOME}/3-C.html"}
+
+
+@pytest.mark.parametrize(
+    ("source", "player", "twin"),
+    [
+        ("mp3/a b.mp3", "/mp3/a%20b.mp3", "/wav/a%20b.wav"),
+        ("/mp3/Who? #1-é.mp3", "/mp3/Who%3F%20%231-%C3%A9.mp3", "/wav/Who%3F%20%231-%C3%A9.wav"),
+        ("http://soundbible.com/mp3/a.mp3", "http://soundbible.com/mp3/a.mp3", "http://soundbible.com/wav/a.wav"),
+        ("mp3/a.ogg", "/mp3/a.ogg", None),
+        ("../../etc/passwd", "/etc/passwd", None),
+    ],
+)
+def test_the_players_file_is_an_address_that_can_be_asked(source: str, player: str, twin: str | None) -> None:
+    html = LAYOUT_B.replace("mp3/Old Door -SoundBible.com-1.mp3", source)
+    expected = [address if "://" in address else HOME + address for address in (player, twin) if address]
+    assert [link.url for link in parse_detail(html, URL).audio][2:] == expected
+
+
+def test_downloads_of_another_host_or_type_are_not_taken() -> None:
+    html = """<section id="course-details"><h3>x</h3><a href="https://evil.example/grab.php?id=77&type=wav">w</a>
+    <a href="/grab.php?id=77&type=zip">z</a><a href="/grab.php?id=077&type=mp3">m</a><a href="http://[/grab.php">b</a>
+    <a href="https://www.soundbible.com/grab.php?id=77&amp;type=mp3">m</a></section>"""
+    assert [(link.selector, link.url) for link in parse_detail(html, URL).audio] == [
+        ("grab.php wav (guessed)", f"{HOME}/grab.php?id=77&type=wav"),
+        ("grab.php mp3", "https://www.soundbible.com/grab.php?id=77&type=mp3"),
+    ]
+
+
+def test_the_title_of_last_resort_is_the_address() -> None:
+    html = "<section id='course-details'><a href='grab.php?id=77&type=wav'>w</a></section>"
+    fields = parse_detail(html, f"{HOME}/77--Caf%C3%A9--Door-.html")
+    assert (fields.title, fields.selectors["title"]) == ("Café Door", "slug")
+
+
+@pytest.mark.parametrize(
+    ("heading", "title"),
+    [("Old Door Sound", "Old Door"), ("Gun Battle Sound Sound", "Gun Battle Sound"), ("Ultrasound", "Ultrasound")],
+)
+def test_layout_a_heading_without_the_word_that_the_site_adds(heading: str, title: str) -> None:
+    assert parse_detail(f"<div id='main'><h2>{heading}</h2></div>", URL).title == title
+
+
+def test_the_first_keywords_that_say_anything_are_the_tags_of_last_resort() -> None:
+    html = """<meta name="keywords" content=" "><meta name="keywords" content="door,\t old  wood , ,door">
+    <meta name="keywords" content="door,\t old  wood , ,door"><section id="course-details"><h3>x</h3></section>"""
+    fields = parse_detail(html, URL)
+    assert (fields.tags, fields.selectors["tags"]) == (("door", "old  wood", "door"), "meta keywords")
+
+
+@pytest.mark.parametrize("layout", [soundbible.respond, soundbible_old.respond])
+@pytest.mark.parametrize(
+    "address", ["/free-sound-effects-1.html", "/tags-white--noise.html", "/search.php?q=noise", "/"]
+)
+def test_listing_tag_and_search_pages_of_both_layouts(
+    layout: Layout, address: str, audio: Path, make_clip: Callable[..., Clip]
+) -> None:
+    clips = [make_clip(number) for number in range(1, 21)]
+    path, _, query = address.partition("?")
+    answer = layout(Shelf(clips, audio), path, dict(parse_qsl(query)))
+    assert isinstance(answer.body, bytes)
+    links = listing_links(answer.body.decode(), HOME + address)
+    assert list(links) == [str(number) for number in range(20, 11, -1)]
+    assert all(id_of(link) == source_id and link.startswith(f"{HOME}/") for source_id, link in links.items())
+
+
+@pytest.mark.parametrize("layout", [soundbible.respond, soundbible_old.respond])
+def test_last_listing_page_of_both_layouts(layout: Layout, audio: Path, make_clip: Callable[..., Clip]) -> None:
+    answer = layout(Shelf([make_clip(number) for number in range(1, 21)], audio), "/free-sound-effects-1.html", {})
+    assert isinstance(answer.body, bytes)
+    assert last_listing_page(answer.body.decode()) == 3
+    assert last_listing_page("/royalty-free-sounds-9.html") == 0
+
+
+def test_layout_a_facts_are_read_without_the_rdfa_block_too() -> None:
+    html = LAYOUT_A.replace(' typeof="v:Review-aggregate"', "")
+    fields = parse_detail(html, URL)
+    assert (fields.license_raw, fields.author, fields.selectors["license"]) == ("Sampling Plus 1.0", "ada", "text |")
+    assert fields.extra == {"layout": "a", "uploaded": "07.06.09", "size": "242 KB", "downloads": 77755}
