@@ -55,7 +55,7 @@ def rejection_of(error: BaseException | None) -> RejectionError:
     if isinstance(error, ResponseDataLossError):
         return RejectionError(FailureReason.TRUNCATED, "the connection closed before the whole answer came")
     if isinstance(error, DownloadCancelledError):
-        return RejectionError(FailureReason.TOO_LARGE, str(error))
+        return RejectionError(FailureReason.TOO_LARGE, str(error) or "larger than DOWNLOAD_MAXSIZE or PAGE_MAXSIZE")
     words = _NETWORK.get(type(error)) or f"{type(error).__name__}: {error}".rstrip(": ")
     return RejectionError(FailureReason.NETWORK, words)
 

@@ -10,6 +10,7 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from weakref import WeakValueDictionary
 
 from scrapy import Request
 from scrapy.exceptions import DropItem
@@ -42,6 +43,7 @@ class StoreClip:
         # As many clips at a time as requests: else each waiting clip asks for its redirect before one has its audio,
         # and a kill loses them all.
         self.turn = asyncio.Semaphore(crawler.settings.getint("CONCURRENT_REQUESTS_PER_DOMAIN"))
+        self.asked: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.closing: asyncio.Task[None] | None = None
         self.audio_meta = {
             "download_timeout": AUDIO_TIMEOUT_S,
@@ -76,17 +78,18 @@ class StoreClip:
             if self.closing or not self.crawler.crawling:
                 raise DropItem("the crawl is being stopped", log_level="DEBUG")
             link = AudioLink(self.spider.site.canonical(published.url), published.selector)
-            try:
-                response = await self._download(link)
-                if self.spider.obeys_tdm and header_reserves(header_of(response, HEADER)):
-                    self.reporter.left_out(item.source_id, LeftOut.TDM_RESERVED)
-                    raise DropItem(f"{link.url}: {LeftOut.TDM_RESERVED}", log_level="INFO")
-                extension = check_audio(response.status, response.body)
-            except RejectionError as rejection:
-                rejected.append((link, rejection))
-                continue
-            await self._store(item, link, response, extension=extension, rejected=rejected)
-            return item
+            async with self.asked.setdefault(link.url, asyncio.Lock()):  # another clip may be asking the same address
+                try:
+                    response = await self._download(link)
+                    if self.spider.obeys_tdm and header_reserves(header_of(response, HEADER)):
+                        self.reporter.left_out(item.source_id, LeftOut.TDM_RESERVED)
+                        raise DropItem(f"{link.url}: {LeftOut.TDM_RESERVED}", log_level="INFO")
+                    extension = check_audio(response.status, response.body)
+                except RejectionError as rejection:
+                    rejected.append((link, rejection))
+                    continue
+                await self._store(item, link, response, extension=extension, rejected=rejected)
+                return item
         # What may come tomorrow goes before what is gone for good: such a clip must not be left alone for a week.
         reasons = [rejection.reason for _, rejection in rejected] or [FailureReason.NOT_FOUND]
         best = next((reason for reason in reasons if reason not in LASTING), reasons[0])

@@ -72,6 +72,7 @@ class ObeyRobots:
             raise NotConfigured
         self.crawler = crawler
         self.agent: str = settings["ROBOTSTXT_USER_AGENT"] or settings["USER_AGENT"]
+        self.max_delay_s = settings.getfloat("CRAWL_DELAY_MAX_S")
         self.rules: dict[str, asyncio.Future[Rules]] = {}
 
     @classmethod
@@ -104,7 +105,7 @@ class ObeyRobots:
         except DOWNLOAD_ERRORS as error:
             why = str(rejection_of(error))
         status, body = (response.status, response.body) if response is not None else (None, b"")
-        rules = read_rules(status, body, agent=self.agent, why=why)
+        rules = read_rules(status, body, agent=self.agent, why=why, max_delay_s=self.max_delay_s)
         reporter.notice(self.crawler.spider.site.canonical(url), response)  # type: ignore[union-attr]
         reporter.warn(rules.note)
         self.crawler.spider.sitemaps.update(dict.fromkeys(rules.sitemaps))  # type: ignore[union-attr]

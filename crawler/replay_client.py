@@ -128,7 +128,7 @@ class SiteClient:
         """
         robots, why = self._notice("/robots.txt", notices)
         status, body = (robots.status, robots.body) if robots else (None, b"")
-        rules = read_rules(status, body, agent=settings.BOT_NAME, why=why)
+        rules = read_rules(status, body, agent=settings.BOT_NAME, why=why, max_delay_s=settings.CRAWL_DELAY_MAX_S)
         if rules.parsed is None:
             raise SiteClosedError(f"{self.site.asked}: {rules.note}")
         self.delay_s = max(self.delay_s, rules.crawl_delay_s)

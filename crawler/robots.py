@@ -7,11 +7,14 @@ the file allows everything (section 2.3.1.3), a site that cannot answer allows n
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 from protego import Protego
 
+WILDCARDS_MAX = 10
+"""In one pattern; protego tries all ways to fill them, and thirty would hold a crawl for ever."""
 MAX_BYTES = 500 * 1024
 """What RFC 9309, section 2.5, asks a crawler to read at least; the rest is not read."""
 
@@ -42,7 +45,9 @@ class Rules:
         return tuple(self.parsed.sitemaps) if self.parsed is not None else ()
 
 
-def read_rules(status: int | None, body: bytes, *, agent: str, why: str = "no answer") -> Rules:
+def read_rules(
+    status: int | None, body: bytes, *, agent: str, why: str = "no answer", max_delay_s: float = math.inf
+) -> Rules:
     """Return what an answer to the request for robots.txt means.
 
     Args:
@@ -50,6 +55,7 @@ def read_rules(status: int | None, body: bytes, *, agent: str, why: str = "no an
         body: Of the answer.
         agent: The name that the rules are looked up for.
         why: What happened instead of an answer.
+        max_delay_s: A site that asks for a longer Crawl-delay is not asked at all.
     """
     if status is None or status >= 500:
         words = why if status is None else f"HTTP status {status}"
@@ -60,7 +66,14 @@ def read_rules(status: int | None, body: bytes, *, agent: str, why: str = "no an
     text = body[:MAX_BYTES].decode("utf-8-sig", errors="replace")
     if _HTML.match(text):
         return Rules(agent, Protego.parse(""), "robots.txt answers with a web page: taken for no rules")
-    return Rules(agent, Protego.parse(text))
+    lines = text.splitlines()
+    kept = [line for line in lines if line.partition("#")[0].count("*") <= WILDCARDS_MAX]
+    note = f"{len(lines) - len(kept)} rules of robots.txt have over {WILDCARDS_MAX} wildcards: not read"
+    rules = Rules(agent, Protego.parse("\n".join(kept)), "" if len(kept) == len(lines) else note)
+    if rules.crawl_delay_s > max_delay_s:
+        note = f"robots.txt asks for a Crawl-delay of {rules.crawl_delay_s:g} s, more than {max_delay_s:g}"
+        return Rules(agent, None, f"{note} (CRAWL_DELAY_MAX_S), so nothing is asked")
+    return rules
 
 
 _HTML = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|!--)", re.I)

@@ -14,6 +14,7 @@ CONTACT = ""  # an address that the user agent names: mailto:... or a page
 PROGRESS_SECONDS = 5.0  # between two lines of progress on stderr
 PRINT_RESULT = True  # the closing table, or a dry run's plan, to stdout; wavtext5k-crawl prints it by itself
 TDMREP_OBEY = True  # leave out what a site reserves from text and data mining
+CRAWL_DELAY_MAX_S = 300.0  # a site whose robots.txt asks for more between two requests is not crawled
 RETRY_AFTER_MAX_S = 900.0  # a site that asks to wait longer ends the crawl, to be run again then
 RETRY_FAILED_DAYS = 7.0  # a clip that is gone, or no audio, is asked again after so long
 LISTING_PAGES_MAX = 2_000  # ten times SoundBible's 235: a listing that goes on is one without end

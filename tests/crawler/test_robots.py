@@ -58,3 +58,18 @@ def test_sitemaps_in_their_order() -> None:
 @pytest.mark.parametrize("body", [b"\xff\xfe\x00", b"\x00" * 100, b"Disallow: /" * 200_000, b":" * 10_000])
 def test_junk_is_read_without_an_error(body: bytes) -> None:
     read_rules(200, body, agent=AGENT).allows("https://a.example/x")
+
+
+@pytest.mark.parametrize("value", ["1e99", "1000000"])
+def test_a_crawl_delay_of_no_sense_allows_nothing_and_is_said(value: str) -> None:
+    rules = read_rules(200, f"User-agent: *\nCrawl-delay: {value}\n".encode(), agent=AGENT, max_delay_s=300)
+    assert not rules.allows("https://a.example/x")
+    assert "Crawl-delay" in rules.note
+
+
+def test_a_rule_of_thirty_wildcards_is_not_read_and_is_said() -> None:
+    text = "User-agent: *\nDisallow: /" + "*a" * 30 + "*b$\nDisallow: /x\n"
+    rules = read_rules(200, text.encode(), agent=AGENT)
+    assert rules.allows("https://a.example/" + "a" * 2_000)
+    assert not rules.allows("https://a.example/x")
+    assert rules.note == "1 rules of robots.txt have over 10 wildcards: not read"

@@ -49,8 +49,28 @@ def test_a_file_that_is_none_reserves_nothing_and_is_said(text: str, note: str) 
     assert not parsed.reserves("/")
 
 
+@pytest.mark.parametrize(
+    ("location", "path", "fits"),
+    [
+        ("/a$", "/a", True),
+        ("/a$", "/ab", False),
+        ("/*$", "/", True),
+        ("/a*a$", "/a", False),
+        ("/a*a$", "/aa", True),
+        ("/*ab*b$", "/abab", True),
+        ("/*ab*ab$", "/ab", False),
+        ("*.wav", "/x.wav?y", True),
+        ("", "/x", True),
+        ("/x", "/", False),
+        ("/x**y", "/xy", True),
+    ],
+)
+def test_wildcards(location: str, path: str, fits: bool) -> None:
+    assert parse_tdmrep(rules({"location": location, "tdm-reservation": 1})).reserves(path) is fits
+
+
 def test_many_stars_do_not_take_for_ever() -> None:
-    parsed = parse_tdmrep(rules({"location": "/" + "*" * 5_000 + "x$", "tdm-reservation": 1}))
+    parsed = parse_tdmrep(rules({"location": "/" + "*a" * 5_000 + "x$", "tdm-reservation": 1}))
     assert not parsed.reserves("/" + "a" * 2_000)
 
 
