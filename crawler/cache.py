@@ -112,7 +112,9 @@ class PageStorage:
     def _open(self) -> sqlite3.Connection:
         if self.pages is None:
             if self.is_read_only:
-                self.pages = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+                address = f"{self.path.absolute().as_uri()}?mode=ro"
+                # No waiting: a crawl that is at work holds the file until it ends.
+                self.pages = sqlite3.connect(address, uri=True, isolation_level=None, timeout=0)
             else:
                 self.pages = _connect(self.path)
         return self.pages
@@ -121,7 +123,7 @@ class PageStorage:
 def _connect(path: Path) -> sqlite3.Connection:
     """Open the file for one crawl alone, which holds its folder's lock; a file that is no database is begun anew."""
     for attempt in (1, 2):
-        pages = sqlite3.connect(path, isolation_level=None)
+        pages = sqlite3.connect(path, isolation_level=None, timeout=0)
         try:
             # One user: no shared memory, so that it works on network disks too. A commit need not reach the disk at
             # once: after a power cut a page may be gone, and is asked again.

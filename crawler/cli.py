@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from contextlib import suppress
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from pkgutil import iter_modules
@@ -21,6 +22,7 @@ from crawler.items import open_whole
 from crawler.replay_command import EPILOG, replay
 
 if TYPE_CHECKING:
+    from scrapy import Spider
     from scrapy.settings import BaseSettings
     from twisted.python.failure import Failure
 
@@ -162,6 +164,8 @@ def _crawl(spider: str, arguments: dict[str, str], *, raw: Path, settings: list[
     from crawler.reporter import Reporter
     from crawler.site import Site
 
+    spider_class = _spider_class(spider)
+
     try:
         Site("https://example.org", (), arguments.get("base_url", ""))
     except ValueError as error:
@@ -185,7 +189,7 @@ def _crawl(spider: str, arguments: dict[str, str], *, raw: Path, settings: list[
     # The report names every failure; these would say each again, with a traceback.
     for name in ("downloadermiddlewares.retry", "core.downloader.handlers.http11"):
         logging.getLogger(f"scrapy.{name}").setLevel(logging.CRITICAL)
-    crawler = process.create_crawler(spider)
+    crawler = process.create_crawler(spider_class)
     errors: list[BaseException] = []
 
     def note(failure: Failure) -> None:
@@ -201,6 +205,14 @@ def _crawl(spider: str, arguments: dict[str, str], *, raw: Path, settings: list[
     if reporter is None or not reporter.report.source:
         _fail("the crawl did not start; its log says why")
     return reporter.report
+
+
+def _spider_class(name: str) -> type[Spider]:
+    """Return the spider of a module; a mistake in it shows its traceback."""
+    for value in vars(import_module(f"crawler.spiders.{name}")).values():
+        if isinstance(value, type) and getattr(value, "name", None) == name:
+            return value
+    _fail(f"crawler/spiders/{name}.py has no spider whose name is {name!r}")
 
 
 def _set(values: BaseSettings, name: str, value: str) -> None:

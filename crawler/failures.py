@@ -11,12 +11,12 @@ from scrapy.exceptions import (
     IgnoreRequest,
     NotSupported,
     ResponseDataLossError,
-    StopDownload,
     UnsupportedURLSchemeError,
 )
 from scrapy.spidermiddlewares.httperror import HttpError
 from twisted.internet.error import ConnectError, ConnectionClosed
 
+from crawler.downloads import TooSlowError
 from crawler.rejections import RejectionError, rejection_of_status
 from crawler.report import FailureReason
 
@@ -32,7 +32,6 @@ DOWNLOAD_ERRORS = (
     NotSupported,
     OSError,  # an answer that does not decompress
     ResponseDataLossError,
-    StopDownload,
     UnsupportedURLSchemeError,
     ValueError,  # an address that is none
 )
@@ -56,6 +55,8 @@ def rejection_of(error: BaseException | None) -> RejectionError:
         return RejectionError(FailureReason.TRUNCATED, "the connection closed before the whole answer came")
     if isinstance(error, DownloadCancelledError):
         return RejectionError(FailureReason.TOO_LARGE, str(error) or "larger than DOWNLOAD_MAXSIZE or PAGE_MAXSIZE")
+    if isinstance(error, TooSlowError):
+        return RejectionError(FailureReason.NETWORK, str(error))
     words = _NETWORK.get(type(error)) or f"{type(error).__name__}: {error}".rstrip(": ")
     return RejectionError(FailureReason.NETWORK, words)
 
@@ -64,5 +65,4 @@ _NETWORK: dict[type, str] = {
     CannotResolveHostError: "no such host",
     DownloadConnectionRefusedError: "connection refused",
     DownloadTimeoutError: "no answer in time",
-    StopDownload: "the answer came too slowly (DOWNLOAD_MIN_RATE)",
 }

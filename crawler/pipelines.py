@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 AUDIO_TIMEOUT_S = 900
 """A 200 MB file over a line of 2 Mbit/s; one that drips is given up much earlier."""
 
+AS_IT_IS = {"Accept-Encoding": "identity"}
+
 
 class StoreClip:
     """Item pipeline: PageFields in, an audio file and a CrawlRecord on disk out; every outcome is counted once."""
@@ -49,6 +51,7 @@ class StoreClip:
             "download_timeout": AUDIO_TIMEOUT_S,
             "download_maxsize": crawler.settings.getint("DOWNLOAD_MAXSIZE"),
             "dont_cache": True,
+            "as_it_is": True,
         }
 
     @classmethod
@@ -105,7 +108,8 @@ class StoreClip:
                 if len(body) == stored.bytes:
                     return Response(link.url, headers={"Content-Type": stored.content_type}, body=body)
         try:
-            request = Request(self.spider.site.asked_url(link.url), callback=NO_CALLBACK, meta=self.audio_meta)
+            url = self.spider.site.asked_url(link.url)
+            request = Request(url, callback=NO_CALLBACK, meta=self.audio_meta, headers=AS_IT_IS)
             return await self.crawler.engine.download_async(request)
         except DOWNLOAD_ERRORS as error:
             raise rejection_of(error) from error

@@ -12,11 +12,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
-from scrapy import Request, Spider, signals
+from scrapy import Request, Spider
 from scrapy.downloadermiddlewares.retry import RetryMiddleware
-from scrapy.exceptions import DownloadTimeoutError, IgnoreRequest, NotConfigured, StopDownload
+from scrapy.exceptions import DownloadTimeoutError, IgnoreRequest, NotConfigured
 from scrapy.extensions.throttle import AutoThrottle
 from scrapy.http.request import NO_CALLBACK
 
@@ -29,6 +28,11 @@ if TYPE_CHECKING:
     from scrapy.http import Response
 
     from crawler.spiders.base import SiteSpider
+
+
+NO_DELAY_S = 0.001
+"""Between two requests where none is asked for: without any, Scrapy 2.19 sends its whole queue at once, whatever
+CONCURRENT_REQUESTS_PER_DOMAIN says."""
 
 
 class LeftSite(IgnoreRequest):
@@ -109,8 +113,8 @@ class ObeyRobots:
         reporter.notice(self.crawler.spider.site.canonical(url), response)  # type: ignore[union-attr]
         reporter.warn(rules.note)
         self.crawler.spider.sitemaps.update(dict.fromkeys(rules.sitemaps))  # type: ignore[union-attr]
+        slow_down(self.crawler, max(rules.crawl_delay_s, NO_DELAY_S))
         if rules.crawl_delay_s:
-            slow_down(self.crawler, rules.crawl_delay_s)
             reporter.report.delay_s = max(reporter.report.delay_s, rules.crawl_delay_s)
         return rules
 
@@ -152,7 +156,7 @@ class PatientRetry(RetryMiddleware):
             self._stop(response, wait_s)
             return response
         if slot and wait_s:
-            slot.delay = max(slot.delay, 0.001)  # a slot without a delay does not look at the time
+            slot.delay = max(slot.delay, NO_DELAY_S)  # a slot without a delay does not look at the time
             slot.lastseen = max(slot.lastseen, time.monotonic() + min(wait_s, limit) - slot.delay)
         return super().process_response(request, response)
 
@@ -188,34 +192,3 @@ def retry_after_s(value: str) -> float | None:
         return None
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return max(0.0, (when - datetime.now(UTC)).total_seconds())
-
-
-class SpeedFloor:
-    """Extension: gives up an answer that only drips.
-
-    Scrapy's timeout is for a whole answer, and must be long for a large file: a server that sends a byte a second
-    would hold a clip for as long.
-    """
-
-    def __init__(self, crawler: Crawler) -> None:
-        settings = crawler.settings
-        self.bytes_per_s = settings.getfloat("DOWNLOAD_MIN_RATE")
-        self.after_s = settings.getfloat("DOWNLOAD_MIN_RATE_AFTER")
-        if not self.bytes_per_s:
-            raise NotConfigured
-        self.began: WeakKeyDictionary[Request, list[float]] = WeakKeyDictionary()
-
-    @classmethod
-    def from_crawler(cls, crawler: Crawler) -> Self:
-        floor = cls(crawler)
-        crawler.signals.connect(floor.bytes_received, signal=signals.bytes_received)
-        return floor
-
-    def bytes_received(self, data: bytes, request: Request) -> None:
-        """Count what came, and end the answer if it is too little for the time it took."""
-        now = time.monotonic()
-        seen = self.began.setdefault(request, [now, 0.0])
-        seen[1] += len(data)
-        seconds = now - seen[0]
-        if seconds > self.after_s and seen[1] < self.bytes_per_s * seconds:
-            raise StopDownload(fail=True)

@@ -25,6 +25,12 @@ def rejection_of_status(status: int) -> RejectionError:
     return RejectionError(reason, f"HTTP status {status}")
 
 
+def rejection_of_coding(coding: str) -> RejectionError:
+    """Return the reason that audio is refused which comes packed: its end may be missing, and nothing would show it."""
+    words = f"comes as {coding}, though asked for as it is: whether it is whole cannot be told"
+    return RejectionError(FailureReason.HTTP_ERROR, words)
+
+
 def check_audio(status: int, body: bytes) -> str:
     """Return the extension of an answer that is audio, judged by status, size and first bytes.
 

@@ -25,7 +25,7 @@ from urllib3.util import Retry
 from crawler import settings
 from crawler.notices import keep_notice
 from crawler.pages.fields import absolute
-from crawler.rejections import RejectionError
+from crawler.rejections import RejectionError, rejection_of_coding
 from crawler.report import FailureReason
 from crawler.robots import Rules, read_rules
 from crawler.tdm import HEADER, TDMREP, TdmRules, header_reserves, parse_tdmrep
@@ -33,6 +33,8 @@ from crawler.tdm import HEADER, TDMREP, TdmRules, header_reserves, parse_tdmrep
 if TYPE_CHECKING:
     from crawler.site import Site
 
+PACKED, AS_IT_IS = "gzip, deflate", "identity"
+"""How a page, and how audio is asked to come."""
 BUSY = (429, 500, 502, 503, 504)
 """Statuses that may be another in a moment."""
 MAX_SILENT = 10
@@ -144,7 +146,7 @@ class SiteClient:
 
     def page(self, url: str) -> Answer:
         """Return the answer to a request for a page, of any status that is not busy."""
-        return self._follow("GET", url, self.manners.page_max_bytes)
+        return self._follow("GET", url, self.manners.page_max_bytes, PACKED)
 
     def audio(self, url: str) -> Answer:
         """Return the answer to a request for audio, of any status that is not busy."""
@@ -170,7 +172,7 @@ class SiteClient:
             self.notes.append(f"{url} has changed since the last run: read it; both copies are in {notices}")
         return answer, ""
 
-    def _follow(self, method: str, url: str, max_bytes: int) -> Answer:
+    def _follow(self, method: str, url: str, max_bytes: int, coding: str = AS_IT_IS) -> Answer:
         for _ in range(settings.REDIRECT_MAX_TIMES + 1):
             asked = self.site.target(url)
             if asked is None:
@@ -181,13 +183,13 @@ class SiteClient:
                     raise RejectionError(FailureReason.ROBOTS, f"robots.txt forbids {parts.path}")
                 if self._tdm.reserves(parts._replace(scheme="", netloc="").geturl()):
                     raise ReservedError(f"{TDMREP} reserves {parts.path}")
-            answer = self._persist(method, asked, max_bytes)
+            answer = self._persist(method, asked, max_bytes, coding)
             if isinstance(answer, Answer):
                 return answer
             url = answer
         raise RejectionError(FailureReason.HTTP_ERROR, f"max redirections reached: {settings.REDIRECT_MAX_TIMES}")
 
-    def _persist(self, method: str, url: str, max_bytes: int) -> Answer | str:
+    def _persist(self, method: str, url: str, max_bytes: int, coding: str) -> Answer | str:
         """Return an answer, or the address that it redirects to; asks again while the site is busy or out of reach."""
         rejection: RejectionError
         timeouts, is_down = 0, False
@@ -196,11 +198,17 @@ class SiteClient:
             self._wait(self._free_at - time.monotonic())
             try:
                 with self._session.request(
-                    method, url, stream=True, allow_redirects=False, timeout=self.manners.timeout_s
+                    method,
+                    url,
+                    headers={"Accept-Encoding": coding},
+                    stream=True,
+                    allow_redirects=False,
+                    timeout=self.manners.timeout_s,
                 ) as response:
                     status = response.status_code
                     self.requests[str(status)] += 1
                     if status not in BUSY:
+                        check_coding(response.headers.get("Content-Encoding", ""), coding)
                         answer = self._read(response, max_bytes)
                         self._silent = 0
                         return answer
@@ -292,6 +300,16 @@ class _Session(requests.Session):
     def resolve_redirects(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Return nothing to follow."""
         return iter(())
+
+
+def check_coding(came: str, asked: str) -> None:
+    """Refuse a file that comes packed though asked for as it is.
+
+    Raises:
+        RejectionError: urllib3 unpacks what it can of a gzip body that was cut, and says nothing.
+    """
+    if asked == AS_IT_IS and came.strip().lower() not in ("", "identity"):
+        raise rejection_of_coding(came)
 
 
 def _drain(response: requests.Response) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from traceback import extract_tb
 from typing import IO, TYPE_CHECKING, NamedTuple, Self
 
 from scrapy import signals
@@ -170,6 +171,10 @@ class Reporter:
             return
         self.last_line = now
         report = self.report
+        if self.crawler.spider.dry_run:  # type: ignore[union-attr]
+            doing = "listed so far" if self.open_listings else "listed; asking some for their size"
+            print(f"{report.source}: {counted(len(report.known), 'clip')} {doing}", file=sys.stderr, flush=True)
+            return
         fresh = report.asked - len(report.already) - len(report.failures.keys() & report.remembered.keys())
         rate = fresh / (now - report.started)
         known = f"{len(report.known)} clips" + (" listed so far" if self.open_listings else "")
@@ -184,6 +189,7 @@ class Reporter:
     def spider_opened(self, spider: SiteSpider) -> None:
         self.report = CrawlReport(spider.name, spider.site.asked)
         settings = self.crawler.settings
+        self.report.delay_s = settings.getfloat("DOWNLOAD_DELAY")
         if not (spider.site.base_url or settings["CONTACT"]):
             print(f"{spider.name}: name yourself to the site: -s CONTACT=mailto:you@example.org", file=sys.stderr)
         if not spider.retry_failed:
@@ -266,5 +272,8 @@ class Reporter:
 
 
 def _words_of_bug(failure: Failure) -> str:
+    """Return an exception and, for whoever mends it, the line that raised it."""
     words = f"{type(failure.value).__name__}: {failure.value}".splitlines()[0]
-    return words if len(words) <= 300 else f"{words[:300]}..."
+    words = words if len(words) <= 300 else f"{words[:300]}..."
+    frames = extract_tb(failure.getTracebackObject())  # type: ignore[no-untyped-call]
+    return f"{words} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else words

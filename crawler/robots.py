@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from protego import Protego
 
-WILDCARDS_MAX = 10
-"""In one pattern; protego tries all ways to fill them, and thirty would hold a crawl for ever."""
 MAX_BYTES = 500 * 1024
 """What RFC 9309, section 2.5, asks a crawler to read at least; the rest is not read."""
 
@@ -66,10 +64,7 @@ def read_rules(
     text = body[:MAX_BYTES].decode("utf-8-sig", errors="replace")
     if _HTML.match(text):
         return Rules(agent, Protego.parse(""), "robots.txt answers with a web page: taken for no rules")
-    lines = text.splitlines()
-    kept = [line for line in lines if line.partition("#")[0].count("*") <= WILDCARDS_MAX]
-    note = f"{len(lines) - len(kept)} rules of robots.txt have over {WILDCARDS_MAX} wildcards: not read"
-    rules = Rules(agent, Protego.parse("\n".join(kept)), "" if len(kept) == len(lines) else note)
+    rules = Rules(agent, Protego.parse(text))
     if rules.crawl_delay_s > max_delay_s:
         note = f"robots.txt asks for a Crawl-delay of {rules.crawl_delay_s:g} s, more than {max_delay_s:g}"
         return Rules(agent, None, f"{note} (CRAWL_DELAY_MAX_S), so nothing is asked")

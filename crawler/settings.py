@@ -22,7 +22,7 @@ BIGSOUNDBANK_SEARCHES_MAX = 500  # words to search for, should its sitemap be go
 SAMPLE_CLIPS = 8  # clips that a dry run asks for their size
 PAGE_MAXSIZE = 16 * 2**20  # a page of more is none; BigSoundBank's sitemap has 1.24 MB
 DOWNLOAD_MIN_RATE = 1_024.0  # bytes a second; an answer that comes slower is given up
-DOWNLOAD_MIN_RATE_AFTER = 30.0  # seconds from its first byte
+DOWNLOAD_MIN_RATE_AFTER = 30.0  # seconds from the request on
 
 # Polite: what robots.txt says holds, one request at a time, a second apart, slower when the site is slow.
 ROBOTSTXT_OBEY = True
@@ -48,7 +48,8 @@ WARN_ON_GENERATOR_RETURN_VALUE = False
 RETRY_TIMES = 4  # a shared host that is busy for some seconds is the common case
 REDIRECT_MAX_TIMES = 5
 METAREFRESH_ENABLED = False  # a page that sends elsewhere by itself is not the page of a sound
-DOWNLOAD_TIMEOUT = 60  # for a page; audio has its own, in crawler.pipelines
+DOWNLOAD_TIMEOUT = 60  # for a page, and the longest silence of any answer; audio as a whole: crawler.pipelines
+DOWNLOAD_HANDLERS = {"http": "crawler.downloads.WatchedHandler", "https": "crawler.downloads.WatchedHandler"}
 DOWNLOAD_MAXSIZE = 200 * 2**20  # SoundBible's 2124 is a WAV of 400 MB; its MP3 is asked instead
 URLLENGTH_LIMIT = 0  # no limit: a title makes an address long, and a request over the limit is dropped without a word
 DOWNLOAD_WARNSIZE = 0  # a long recording is nothing to warn of
@@ -77,7 +78,6 @@ EXTENSIONS = {
     "scrapy.extensions.remote_control.RemoteControl": None,
     "scrapy.extensions.telnet.TelnetConsole": None,
     "crawler.reporter.Reporter": 0,
-    "crawler.politeness.SpeedFloor": 10,
     "crawler.sampling.Sampler": 20,
 }
 

@@ -149,6 +149,8 @@ def drop(page: Selector, *xpaths: str) -> None:
 
 def text_of(node: Selector) -> str:
     """Return the text of a node as a reader sees it: inline elements flattened, ``<br>`` as a line end."""
+    if isinstance(node.root, str):  # an attribute, or text()
+        return node.root
     return fragment_text(node.get() or "") if len(node.root) else str(node.root.text or "")
 
 

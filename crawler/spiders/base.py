@@ -1,19 +1,20 @@
 """What every spider of a site shares: arguments, the book of known clips, and a clip's page on its way to an item.
 
-A spider of its own says where clips are listed (``start`` and its callbacks) and which function reads a page. A second
+A spider of its own says where clips are listed (``listings`` and its callbacks) and which module reads pages. A second
 run of a spider asks the listing again and then only for clips that are not stored whole.
 """
 
 from __future__ import annotations
 
+import re
 import sys
-from abc import abstractmethod
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from urllib.parse import urldefrag, urlsplit
 
 import scrapy
 from scrapy import Request
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 LISTING_PRIORITY = 10
 """Listing pages come before clips, so that progress knows the whole early."""
 
+READ_ON = "-s LISTING_PAGES_MAX=N reads on"
+
 TERMS_PAGES_MAX = 8
 """Pages of terms that are kept; a site's navigation has two or three."""
 
@@ -46,15 +49,48 @@ ARGUMENTS = ("base_url", "limit", "dry_run", "opt_out", "retry_failed", "verify"
 SWITCH = {"1": True, "true": True, "yes": True, "": False, "0": False, "false": False, "no": False}
 
 
-class SiteSpider(scrapy.Spider):
-    """One site. A spider of its own has a name (that of its module), ``home``, ``hosts`` and the abstract methods."""
+class Pages(Protocol):
+    """A module of page functions, such as crawler.pages.soundbible."""
 
+    def parse_detail(self, html: str, url: str) -> PageFields:
+        """Return what a clip's page tells; PageError if it is not one."""
+
+    def id_of(self, url: str) -> str | None:
+        """Return the clip that an address of the site, past or present, shows; None if it is no clip's page."""
+
+
+class SiteSpider(scrapy.Spider):
+    """One site. A spider of its own says name, home, hosts, pages and ``listings``."""
+
+    name: str
+    """That of its module: ``[a-z0-9_]+``."""
     home: ClassVar[str]
     """Public address of the site, without a slash at the end."""
     hosts: ClassVar[tuple[str, ...]]
     """Every host name that the site's own links use."""
+    pages: Pages
+    """The module that reads its pages."""
     terms: ClassVar[tuple[str, ...]] = ()
     """Addresses of the site's terms that are known; links to others are found on its listing pages."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check what a spider of its own says.
+
+        Raises:
+            TypeError: If something is missing or wrong; names the class.
+        """
+        super().__init_subclass__(**kwargs)
+        missing = [name for name in ("name", "home", "hosts", "pages") if not getattr(cls, name, None)]
+        if cls.listings is SiteSpider.listings:
+            missing.append("listings()")
+        if missing:
+            raise TypeError(f"{cls.__module__}.{cls.__name__} does not say {', '.join(missing)}; see SiteSpider")
+        if not re.fullmatch(r"[a-z0-9_]+", cls.name):
+            raise TypeError(f"{cls.__module__}.{cls.__name__}: name must match [a-z0-9_]+, got {cls.name!r}")
+        home = urlsplit(cls.home)
+        if home.hostname not in cls.hosts or home.path or not home.scheme:
+            wrong = f"home must be scheme and host alone, the host one of hosts {cls.hosts}, got {cls.home!r}"
+            raise TypeError(f"{cls.__module__}.{cls.__name__}: {wrong}")
 
     def __init__(
         self,
@@ -97,6 +133,9 @@ class SiteSpider(scrapy.Spider):
         self.sitemaps: dict[str, None] = {}
         """Addresses of the sitemaps that robots.txt names, in its order."""
         self.terms_seen: set[str] = set()
+        self.listings_asked = 0
+        self.queued: set[str] = set()
+        self.waiting: deque[str] = deque()
 
     @classmethod
     def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Self:
@@ -115,21 +154,17 @@ class SiteSpider(scrapy.Spider):
         agent = f"{settings['BOT_NAME']}/{version('wavtext5k')}" + (f" (+{contact})" if contact else "")
         settings.set("USER_AGENT", agent, priority="spider")
 
-    # What a spider of its own says.
-
-    @abstractmethod
     def listings(self) -> Iterable[Request]:
-        """Return the requests that the list of clips begins with: see ``listing``."""
+        """Return the requests that the list of clips begins with: see ``listing`` and ``next_listing``."""
+        raise NotImplementedError
 
-    @abstractmethod
     def parse_detail(self, html: str, url: str) -> PageFields:
         """Return what a clip's page tells; PageError if it is not one."""
+        return self.pages.parse_detail(html, url)
 
-    @abstractmethod
     def id_of(self, url: str) -> str | None:
-        """Return the clip that an address of the site, past or present, shows; None if it is no clip's page."""
-
-    # What it has from here.
+        """Return the clip that an address of the site shows; None if it is no clip's page."""
+        return self.pages.id_of(url)
 
     async def start(self) -> AsyncIterator[Any]:
         """Read what the site reserves and its terms, then the list of clips."""
@@ -158,6 +193,7 @@ class SiteSpider(scrapy.Spider):
 
     def listing(self, url: str, callback: Any, errback: Any, **arguments: Any) -> Request:
         """Return a request for a page that lists clips; it is asked in every run."""
+        self.listings_asked += 1
         self.reporter.listing_asked()
         return Request(
             self.site.asked_url(url),
@@ -168,6 +204,28 @@ class SiteSpider(scrapy.Spider):
             priority=LISTING_PRIORITY,
             dont_filter=True,
         )
+
+    def queue_listings(self, urls: Iterable[str]) -> None:
+        """Note further listing pages for ``next_listing``: those of the site, each once a crawl."""
+        for url in urls:
+            page_url = urldefrag(self.site.canonical(url)).url
+            if page_url not in self.queued and self.site.target(page_url) is not None:
+                self.queued.add(page_url)
+                self.waiting.append(page_url)
+
+    def next_listing(self, callback: Any, errback: Any) -> Iterator[Request]:
+        """Yield a request for the next page that was noted, if one is left and more clips are wanted.
+
+        One page after the other, so that a crawl with a limit reads no more of them than it needs: call it once at the
+        end of each callback, and of the errback.
+        """
+        most = self.settings.getint("LISTING_PAGES_MAX")
+        if not self.waiting or self.has_enough:
+            return
+        if self.listings_asked >= most:
+            self.reporter.listing_broke(f"{self.waiting[0]} is left after {most} listing pages; {READ_ON}")
+            return
+        yield self.listing(self.waiting.popleft(), callback, errback)
 
     def listing_text(self, response: Response) -> str:
         """Return the text of a listing page, and note that it came."""
@@ -184,7 +242,7 @@ class SiteSpider(scrapy.Spider):
     def terms_found(self, html: str, url: str) -> Iterator[Request]:
         """Yield requests for the site's terms that a page links to, each once a crawl."""
         for link in terms_links(html, url):
-            if self.site.target(link) is not None:
+            if self.site.target(link) is not None and self.id_of(link) is None:  # not a sound called "License plate"
                 yield from self._terms_pages([self.site.canonical(link)])
 
     def clips(self, links: dict[str, str]) -> Iterator[Request]:

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from crawler.failures import RobotsForbidError, rejection_of
 from crawler.pages import bigsoundbank as pages
-from crawler.pages.fields import PageFields, absolute
+from crawler.pages.fields import absolute
 from crawler.pages.sitemaps import sitemap_indexes, sitemap_text
 from crawler.spiders.base import SiteSpider
 
@@ -38,26 +38,20 @@ class BigSoundBankSpider(SiteSpider):
     name = "bigsoundbank"
     home = pages.HOME
     hosts = ("bigsoundbank.com", "www.bigsoundbank.com")
+    pages = pages
     terms = (f"{pages.HOME}/licenses.html",)
 
     def listings(self) -> Iterator[Request]:
         self.to_read = deque(self._on_site(self.sitemaps) or [pages.SITEMAP])
         self.known_sitemaps = [pages.SITEMAP, pages.SITEMAP_INDEX]
         self.why_not = self.first_failure = ""
-        self.queue = deque([pages.CATEGORIES])
-        self.asked: set[str] = set()
+        self.sitemaps_read: set[str] = set()
         self.seen: dict[pages.Question, set[str]] = {}
         self.words: dict[str, None] = {}
         self.to_search: deque[str] = deque()
         self.may_search = True
         self.searches = self.barren = self.known_before = 0
         yield from self._next_sitemap()
-
-    def parse_detail(self, html: str, url: str) -> PageFields:
-        return pages.parse_detail(html, url)
-
-    def id_of(self, url: str) -> str | None:
-        return pages.id_of(url)
 
     def sitemap(self, response: Response) -> Iterator[Request]:
         """Yield the clips of a sitemap, then the next one, or the pages to look at instead if none names a sound."""
@@ -94,8 +88,8 @@ class BigSoundBankSpider(SiteSpider):
         seen = self.seen.setdefault(question, set())
         goes_on = not seen.issuperset(links)  # a list that repeats itself has ended
         seen.update(links)
-        further = self._on_site(pages.category_links(html, url) + pages.more_pages(html, url))
-        self.queue.extend(link for link in further if goes_on or pages.question_of(link) != question)
+        further = pages.category_links(html, url) + pages.more_pages(html, url)
+        self.queue_listings(link for link in further if goes_on or pages.question_of(link) != question)
         yield from self._next_results()
 
     def results_failed(self, failure: Failure) -> Iterator[Request]:
@@ -116,16 +110,16 @@ class BigSoundBankSpider(SiteSpider):
         return [self.site.canonical(address) for address in addresses if self.site.target(address)]
 
     def _next_sitemap(self) -> Iterator[Request]:
-        while self.to_read and len(self.asked) < SITEMAPS_MAX and not self.has_enough:
-            if (url := self.to_read.popleft()) not in self.asked:
-                self.asked.add(url)
+        while self.to_read and len(self.sitemaps_read) < SITEMAPS_MAX and not self.has_enough:
+            if (url := self.to_read.popleft()) not in self.sitemaps_read:
+                self.sitemaps_read.add(url)
                 yield self.listing(url, self.sitemap, self.sitemap_failed)
                 return
         if self.reporter.report.known:
             self.reporter.warn(self.first_failure)
             return
         while self.known_sitemaps:
-            if (url := self.known_sitemaps.pop(0)) not in self.asked:
+            if (url := self.known_sitemaps.pop(0)) not in self.sitemaps_read:
                 self.to_read.append(url)
                 yield from self._next_sitemap()
                 return
@@ -133,28 +127,18 @@ class BigSoundBankSpider(SiteSpider):
             f"{pages.SITEMAP} cannot be used ({self.why_not}); only clips in categories, searches and on the home page "
             "are known"
         )
+        self.queue_listings([pages.CATEGORIES])
         yield from self._next_results()
 
     def _next_results(self) -> Iterator[Request]:
         """Yield the next page of results: what the pages before it link to, then a search, then the home page."""
-        if self.has_enough:
-            return
-        if len(self.asked) >= (most := self.settings.getint("LISTING_PAGES_MAX")):
-            self.reporter.listing_broke(f"{most} pages of results were read; -s LISTING_PAGES_MAX=N reads on")
-            return
-        while self.queue:
-            if (url := self.queue.popleft()) not in self.asked:
-                self.asked.add(url)
-                yield self.listing(url, self.results, self.results_failed)
-                return
-        if url := self._next_search():
-            self.queue.append(url)
-            yield from self._next_results()
-        elif f"{pages.HOME}/" not in self.asked:
-            self.queue.append(f"{pages.HOME}/")
-            yield from self._next_results()
-        elif not self.reporter.report.known:
+        while not self.waiting and (search := self._next_search()):
+            self.queue_listings([search])
+        if not self.waiting:
+            self.queue_listings([f"{pages.HOME}/"])
+        if not self.waiting and not self.reporter.report.known:
             self.reporter.listing_broke(self.first_failure or "neither a sitemap nor any other page names a sound")
+        yield from self.next_listing(self.results, self.results_failed)
 
     def _next_search(self) -> str:
         """Return the address of a search for the next word, "" if the searches are at their end."""

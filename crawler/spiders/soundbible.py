@@ -10,8 +10,7 @@ from scrapy.spidermiddlewares.httperror import HttpError
 from twisted.python.failure import Failure
 
 from crawler.pages import soundbible as pages
-from crawler.pages.fields import PageFields
-from crawler.spiders.base import SiteSpider
+from crawler.spiders.base import READ_ON, SiteSpider
 
 
 class SoundBibleSpider(SiteSpider):
@@ -20,15 +19,10 @@ class SoundBibleSpider(SiteSpider):
     name = "soundbible"
     home = pages.HOME
     hosts = ("soundbible.com", "www.soundbible.com")
+    pages = pages
 
     def listings(self) -> Iterator[Request]:
         yield self._listing_page(1)
-
-    def parse_detail(self, html: str, url: str) -> PageFields:
-        return pages.parse_detail(html, url)
-
-    def id_of(self, url: str) -> str | None:
-        return pages.id_of(url)
 
     def listing_page(self, response: Response, number: int) -> Iterator[Request]:
         """Yield the clips of a listing page, then the next page if this one brought anything new."""
@@ -41,7 +35,7 @@ class SoundBibleSpider(SiteSpider):
         if is_new and not self.has_enough and number < most:
             yield self._listing_page(number + 1)
         elif is_new and not self.has_enough:
-            self.reporter.listing_broke(f"{response.url} still lists new clips; -s LISTING_PAGES_MAX=N reads on")
+            self.reporter.listing_broke(f"{response.url} still lists new clips, after {most} listing pages; {READ_ON}")
         elif not links and number < last:
             self.reporter.listing_broke(f"{response.url} lists no clip, though page {last} is linked")
 

@@ -1,188 +1,229 @@
-"""Each way to fail ends as a named failure of its clip, and none stops the crawl."""
+"""Audio that is none, never ends, is cut or leads elsewhere: a named failure or a record each, all in one crawl."""
 
 from __future__ import annotations
 
 import gzip
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from tests.crawler.conftest import Crawl, read_records, read_report
-from tests.crawler.hostile import Reply, serve_replies
+import pytest
+
+from tests.crawler.hostile import (
+    Crawled,
+    HostileSite,
+    Reply,
+    audio_reply,
+    crawl_hostile,
+    detail,
+    drip,
+    flood,
+    listing,
+    serve_replies,
+    stall,
+)
+
+OPTIONS = (
+    *("-s", "DOWNLOAD_MAXSIZE=50000", "-s", "RETRY_TIMES=0", "-s", "DOWNLOAD_TIMEOUT=2"),
+    *("-s", "DOWNLOAD_MIN_RATE_AFTER=1", "--max-failed", "1"),
+)
 
 
-def listing(*numbers: int) -> Reply:
-    return Reply(body="".join(f"<h3><a href='/{n}-S.html'>S</a></h3>" for n in numbers).encode())
+@dataclass(frozen=True)
+class Case:
+    """What the address of a clip's WAV answers, and what shall come of the clip: a reason, or an audio file."""
+
+    name: str
+    outcome: str
+    reply: Reply
+    detail: str = ""
+    """Part of the failure's detail."""
 
 
-def detail(number: int, title: str = "S", charset: str = "utf-8") -> Reply:
-    body = f"<div id='course-details'><h3>{title}</h3><p>Text {number}.</p></div>"
-    return Reply(body=body.encode(charset), headers={"Content-Type": f"text/html; charset={charset}"})
+def cases(wav: bytes, mp3: bytes, secret: str) -> list[Case]:
+    """Return every way to answer badly; ``secret`` is the address of a server that nobody may ask."""
+    page = b"<!DOCTYPE html><html><h1>Wait</h1>"
+    packed = gzip.compress(wav)
+    away = [
+        f"{secret}/x.wav",
+        secret.replace("127.0.0.1", "localhost") + "/x.wav",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://10.0.0.1/x.wav",
+        "http://[::1]/x.wav",
+        "//127.0.0.2/x.wav",
+        f"http://soundbible.com@{secret.removeprefix('http://')}/x.wav",
+        "https://example.org/x.wav",
+    ]
+    no_address = ["file:///etc/passwd", "ftp://127.0.0.1/x.wav", "data:audio/wav;base64,UklGRg==", "s3://bucket/x.wav"]
+    return [
+        Case("a page as .wav", "not_audio", audio_reply(page), "the first bytes are '<!DOCTYPE html"),
+        Case("a page", "not_audio", Reply(body=page)),
+        Case("a picture", "not_audio", audio_reply(b"\x89PNG\r\n\x1a\n" + bytes(500))),
+        Case("an archive", "not_audio", audio_reply(b"PK\x03\x04" + bytes(500))),
+        Case("zeros alone", "not_audio", audio_reply(bytes(9_000))),
+        Case("zero bytes", "empty_audio", audio_reply(b""), "0 bytes"),
+        Case("zero bytes in chunks", "empty_audio", audio_reply(b"", framing="chunked")),
+        Case("zero bytes, no length", "empty_audio", audio_reply(b"", framing="close")),
+        Case("a header alone", "empty_audio", audio_reply(wav[:44]), "44 bytes, a header at most"),
+        Case("less than its length", "truncated", audio_reply(wav, length=len(wav) + 500)),
+        Case("nothing of its length", "truncated", audio_reply(b"", length=len(wav))),
+        Case("no last chunk", "truncated", audio_reply(wav, framing="cut chunks")),
+        Case("a chunk of no number", "truncated|network", Reply(raw=HEAD + CHUNKED + b"\r\nzz\r\nRIFF")),
+        Case("lengths that differ", "network", Reply(raw=HEAD + b"Content-Length: 5\r\nContent-Length: 9\r\n\r\nRIFF")),
+        Case("a length of no number", "network", Reply(raw=HEAD + b"Content-Length: many\r\n\r\nRIFF")),
+        Case("a length below zero", "network", Reply(raw=HEAD + b"Content-Length: -5\r\n\r\nRIFF")),
+        Case("no answer", "network", Reply(raw=b"")),
+        Case("no HTTP", "network", Reply(raw=b"220 ftp ready\r\n")),
+        Case("half a header", "network", Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Ty")),
+        Case("a header without end", "network", Reply(raw=HEAD + b"X: " + b"a" * 300_000)),
+        Case("claims too much", "too_large", audio_reply(stall(wav[:44]), length=400_000_000)),
+        Case("sends too much", "too_large", audio_reply(wav[:44] + bytes(60_000))),
+        Case("has no end", "too_large", audio_reply(flood(wav, 300), framing="close")),
+        Case("has no last chunk", "too_large", audio_reply(flood(wav, 300), framing="chunked")),
+        *[Case(f"a {coding} bomb", "http_error", reply, "comes as") for coding, reply in bombs().items()],
+        Case("says gzip, is none", "http_error", audio_reply(wav, headers={"Content-Encoding": "gzip"})),
+        Case("cut gzip", "http_error", audio_reply(packed[:900], headers={"Content-Encoding": "gzip"})),
+        Case("an unknown coding", "http_error", audio_reply(bytes(99) + wav, headers={"Content-Encoding": "rot13"})),
+        Case("to itself", "http_error", Reply(302, headers={"Location": "{own}"}), "max redirections reached"),
+        Case("round in a circle", "http_error", Reply(301, headers={"Location": "/circle"}), "max redirections"),
+        Case("to no address", "http_error", Reply(302), "HTTP status 302"),
+        Case("to an empty address", "http_error", Reply(302, headers={"Location": ""})),
+        Case("to a bad port", "http_error|network", Reply(302, headers={"Location": "http://127.0.0.1:99999/"})),
+        Case("to half an address", "http_error|network", Reply(302, headers={"Location": "http://["})),
+        *[Case(f"to {url}", "http_error", Reply(302, headers={"Location": url}), "leads away") for url in away],
+        *[Case(f"to {url[:9]}", "http_error", Reply(302, headers={"Location": url})) for url in no_address],
+        Case("unauthorized", "forbidden", Reply(401, b"who")),
+        Case("forbidden", "forbidden", Reply(403, b"no")),
+        Case("not found", "not_found", Reply(404, b"gone"), "HTTP status 404"),
+        Case("gone", "not_found", Reply(410, b"gone")),
+        Case("a teapot", "http_error", Reply(418, b"short")),
+        Case("broken", "http_error", Reply(500, b"oops"), "HTTP status 500"),
+        Case("no content", "http_error", Reply(204)),
+        Case("a part", "http_error", audio_reply(wav[:900], status=206)),
+        Case(
+            "a status of no kind", "http_error|network", Reply(raw=b"HTTP/1.1 999 Denied\r\nContent-Length: 0\r\n\r\n")
+        ),
+        Case("packed", "http_error", audio_reply(packed, headers={"Content-Encoding": "gzip"}), "comes as gzip"),
+        # Those that come in.
+        Case("no length", "wav", audio_reply(wav, framing="close")),
+        Case("chunks", "wav", audio_reply(wav, framing="chunked")),
+        Case("compressed", "http_error", audio_reply(packed, headers={"Content-Encoding": "gzip"}), "comes as gzip"),
+        Case("a page's type", "wav", Reply(body=wav)),
+        Case("no type", "wav", Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(wav), wav))),
+        Case("another format", "mp3", audio_reply(mp3)),
+        Case("a name of its own", "wav", audio_reply(wav, headers={"Content-Disposition": DISPOSITION})),
+        Case("moved", "wav", Reply(302, headers={"Location": "http://soundbible.com/wav/7%20x.wav"})),
+        Case("moved, not quoted", "wav", Reply(302, headers={"Location": "/wav/7 x.wav"})),
+        Case("less claimed than sent", "wav", audio_reply(wav, length=4_000)),
+    ]
 
 
-def test_every_way_to_fail_is_named_and_none_stops_the_crawl(audio: Path, crawl: Crawl, tmp_path: Path) -> None:
+def slow_cases(wav: bytes) -> list[Case]:
+    """Return every way to keep a crawl waiting."""
+    return [
+        Case("never answers", "network", Reply(wait_s=90), "no answer in time"),
+        Case("drips", "network", audio_reply(drip(wav, 0.2), length=len(wav))),
+        Case("stalls", "network", audio_reply(stall(wav[:1000]), length=len(wav))),
+        Case("stalls, no length", "network", audio_reply(stall(wav[:1000]), framing="close")),
+    ]
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: audio/x-wav\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+DISPOSITION = 'attachment; filename="../../../evil.wav"'
+
+
+def bombs() -> dict[str, Reply]:
+    """Return bodies of 33 KB at most that unpack to 32 MiB, by content coding."""
+    members = gzip.compress(bytes(2**24)) * 2  # gzip allows many members one after the other
+    packer = zlib.compressobj(wbits=-15)  # raw deflate: after a full flush a block may be repeated
+    packed = {"gzip": members, "deflate": (packer.compress(bytes(2**24)) + packer.flush(zlib.Z_FULL_FLUSH)) * 2}
+    with suppress(ModuleNotFoundError):
+        packed["br"] = import_module("brotli").compress(bytes(2**25))
+    return {coding: Reply(body=body, headers={"Content-Encoding": coding}) for coding, body in packed.items()}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One crawl of all cases."""
+
+    cases: dict[int, Case]
+    crawled: Crawled
+    site: HostileSite
+    secret: HostileSite
+
+
+def crawl_cases(cases: dict[int, Case], more: dict[str, Reply], tmp_path: Path) -> tuple[Crawled, HostileSite]:
+    """Crawl a site on which the WAV of every clip is another case."""
+    replies = {"/free-sound-effects-1.html": listing(*cases), "/free-sound-effects-2.html": listing(*cases), **more}
+    for number, case in cases.items():
+        replies[f"/{number}-S.html"] = detail(number)
+        own = f"/grab.php?id={number}&type=wav"
+        is_loop = case.reply.headers.get("Location") == "{own}"
+        replies[own] = Reply(302, headers={"Location": own}) if is_loop else case.reply
+    with serve_replies(replies) as site:
+        return crawl_hostile(tmp_path, site.base_url, *OPTIONS), site
+
+
+@pytest.fixture(scope="module")
+def run(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Crawl all but the slow cases at once."""
     wav, mp3 = (audio / "noise.wav").read_bytes(), (audio / "noise.mp3").read_bytes()
-    expected = {
-        1: "truncated",
-        2: "too_large",
-        3: "forbidden",
-        4: "http_error",  # redirects without end
-        5: "http_error",  # a redirect to another host
-        6: "robots",
-        7: "no_page",  # 200, but a page of no sound
-        8: "not_found",  # the page
-        9: "network",
-        10: "no_page",  # led to the home page
-        11: "no_page",  # so is this one
-        12: "empty_audio",
-        13: "not_audio",
-        14: "http_error",  # the page, 500
+    more = {
+        "/wav/7%20x.wav": audio_reply(wav),
+        "/circle": Reply(302, headers={"Location": "/grab.php?id=1&type=circle"}),
+        "/grab.php?id=1&type=circle": Reply(302, headers={"Location": "/circle"}),
     }
-    big = wav[:44] + bytes(60_000)
-    replies: dict[str, Reply] = {
-        "/robots.txt": Reply(body=b"User-agent: *\nDisallow: /grab.php?id=6\n", headers={"Content-Type": "text/plain"}),
-        "/free-sound-effects-1.html": listing(*expected, 20, 21),
-        "/free-sound-effects-2.html": listing(20, 22, 23),
-        "/free-sound-effects-3.html": listing(*expected),
-        "/": Reply(body=b"<h1>Home</h1>"),
-        "/7-S.html": Reply(body=b"<h1>Back soon</h1>"),
-        "/8-S.html": Reply(410, b"gone"),
-        "/10-S.html": Reply(301, headers={"Location": "/"}),
-        "/11-S.html": Reply(301, headers={"Location": "/"}),
-        "/14-S.html": Reply(500, b"oops"),
-        "/grab.php?id=1&type=wav": Reply(body=wav, length=len(wav) + 500),
-        "/grab.php?id=1&type=mp3": Reply(body=mp3[: len(mp3) // 2], length=len(mp3)),
-        "/grab.php?id=2&type=wav": Reply(body=big),
-        "/grab.php?id=3&type=wav": Reply(403, b"no"),
-        "/grab.php?id=4&type=wav": Reply(302, headers={"Location": "/grab.php?id=4&type=wav"}),
-        "/grab.php?id=5&type=wav": Reply(302, headers={"Location": "http://localhost:9/secret"}),
-        "/grab.php?id=6&type=wav": Reply(body=wav),
-        "/grab.php?id=9&type=wav": Reply(hang_up=True),
-        "/grab.php?id=12&type=wav": Reply(body=wav[:44]),
-        "/grab.php?id=13&type=wav": Reply(body=b"<html>wait</html>", headers={"Content-Type": "audio/x-wav"}),
-        # Those that come in: too large as WAV, so the MP3 is taken; compressed; a byte that is not UTF-8; nothing odd.
-        "/grab.php?id=20&type=wav": Reply(body=big),
-        "/grab.php?id=20&type=mp3": Reply(body=mp3),
-        "/grab.php?id=21&type=wav": Reply(body=gzip.compress(wav), headers={"Content-Encoding": "gzip"}),
-        "/21-S.html": detail(21, "Caf\xe9 \u20ac", "cp1252"),
-        "/grab.php?id=22&type=wav": Reply(body=wav, headers={"Content-Type": "text/html"}),
-        "/22-S.html": detail(22, "a\nb &lt;i&gt; \u200b"),
-        "/grab.php?id=23&type=wav": Reply(302, headers={"Location": "http://soundbible.com/wav/23%20x.wav"}),
-        "/wav/23%20x.wav": Reply(body=wav),
-    }
-    for number in (*expected, 20, 23):
-        replies.setdefault(f"/{number}-S.html", detail(number))
-    with serve_replies(replies) as site:
-        options = ("-s", "DOWNLOAD_MAXSIZE=50000", "-s", "RETRY_TIMES=1", "--max-failed", "1")
-        done = crawl("soundbible", site.base_url, *options)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    report = read_report(tmp_path / "raw", "soundbible")
-    assert {int(f["source_id"]): f["reason"] for f in report["failures"]} == expected
-    assert report["asked"] == report["known"] == len(expected) + 4
-    details = {int(f["source_id"]): f["detail"] for f in report["failures"]}
-    assert "leads away from the site, to http://localhost:9/secret" in details[5]
-    assert "max redirections reached" in details[4]
-    assert "the first bytes are '<html>wait</html>'" in details[13]
-    assert "its page: HTTP status 410" in details[8]
-
-    records = read_records(tmp_path / "raw", "soundbible")
-    assert {number: record["audio_file"] for number, record in records.items()} == {
-        "20": "audio/20.mp3",
-        "21": "audio/21.wav",
-        "22": "audio/22.wav",
-        "23": "audio/23.wav",
-    }
-    assert records["20"]["extra"]["audio_not_used"] == {"https://soundbible.com/grab.php?id=20&type=wav": "too_large"}
-    assert records["21"]["title"] == "Caf\xe9 \u20ac"
-    assert records["22"]["title"] == "a\nb <i> \u200b"
-    assert records["21"]["bytes"] == len(wav)
-    stored = {path.name for path in (tmp_path / "raw/soundbible/audio").iterdir()}
-    assert stored == {"20.mp3", "21.wav", "22.wav", "23.wav"}
+    with serve_replies({}) as secret:
+        numbered = dict(enumerate(cases(wav, mp3, secret.base_url), start=1))
+        crawled, site = crawl_cases(numbered, more, tmp_path_factory.mktemp("run"))
+    return Run(numbered, crawled, site, secret)
 
 
-def test_a_listing_that_breaks_off_keeps_its_clips_and_fails_the_verdict(
-    audio: Path, crawl: Crawl, tmp_path: Path
-) -> None:
-    replies = {
-        "/free-sound-effects-1.html": listing(1, 2),
-        "/free-sound-effects-2.html": Reply(500, b"oops"),
-        **{f"/{n}-S.html": detail(n) for n in (1, 2)},
-        **{f"/grab.php?id={n}&type=wav": Reply(body=(audio / "noise.wav").read_bytes()) for n in (1, 2)},
-    }
-    with serve_replies(replies) as site:
-        done = crawl("soundbible", site.base_url, "-s", "RETRY_TIMES=0")
-        path = urlsplit(site.base_url).netloc
-    assert done.returncode == 1
-    message = f"http://{path}/free-sound-effects-2.html could not be read: HTTP status 500; only 2 clips are known"
-    assert message in done.stderr
-    report = read_report(tmp_path / "raw", "soundbible")
-    assert (report["finish_reason"], report["stored"]) == ("listing_incomplete", 2)
+def outcomes_that_are_wrong(cases: dict[int, Case], crawled: Crawled) -> str:
+    """Return a line for each case that came to something else."""
+    wrong = []
+    for number, case in cases.items():
+        record = crawled.records.get(number)
+        outcome = crawled.reasons.get(number) or (record and record["audio_file"].rpartition(".")[2])
+        if outcome not in case.outcome.split("|") or case.detail not in crawled.details.get(number, ""):
+            wrong.append((number, case.name, case.outcome, outcome, crawled.details.get(number)))
+    return "\n".join(map(str, wrong))
 
 
-def test_a_listing_without_end_ends_when_nothing_new_comes(crawl: Crawl, tmp_path: Path) -> None:
-    replies = {f"/free-sound-effects-{n}.html": listing(min(n, 5)) for n in range(1, 50)}
-    with serve_replies(replies) as site:
-        done = crawl("soundbible", site.base_url, "--dry-run")
-        pages = [path for path in site.requests if path.startswith("/free")]
-    assert "lists 5 clips on 6 pages" in done.stdout
-    assert len(pages) == 6
+def test_each_answer_ends_as_a_record_or_as_its_named_failure(run: Run) -> None:
+    assert run.crawled.returncode == 0, run.crawled.stderr
+    assert outcomes_that_are_wrong(run.cases, run.crawled) == ""
+    assert run.crawled.report["known"] == run.crawled.report["asked"] == len(run.cases)
+    assert not [detail for detail in run.crawled.details.values() if ": ;" in detail], "a failure without words"
 
 
-def test_a_site_of_other_pages_lists_no_clip(crawl: Crawl, tmp_path: Path) -> None:
-    with serve_replies({"/free-sound-effects-1.html": Reply(body=b"<h1>Domain for sale</h1>")}) as site:
-        done = crawl("soundbible", site.base_url)
-    assert done.returncode == 1
-    assert f"error: {site.base_url} lists no clip" in done.stderr
+def test_audio_that_does_not_come_is_given_up(audio: Path, tmp_path: Path) -> None:
+    numbered = dict(enumerate(slow_cases((audio / "noise.wav").read_bytes()), start=1))
+    crawled, _ = crawl_cases(numbered, {}, tmp_path)
+    assert outcomes_that_are_wrong(numbered, crawled) == ""
+    assert crawled.report["known"] == crawled.report["asked"] == len(numbered)
 
 
-def test_a_bug_on_a_listing_page_fails_the_verdict(audio: Path, crawl: Crawl, tmp_path: Path) -> None:
+def test_no_redirect_is_followed_to_where_nobody_may_ask(run: Run) -> None:
+    assert run.secret.asked == []
+
+
+def test_what_is_too_large_is_not_downloaded_to_its_end(run: Run) -> None:
+    for number, case in run.cases.items():
+        if case.name in ("has no end", "has no last chunk"):
+            assert run.site.sent(f"/grab.php?id={number}&type=wav") < 100 * 2**20
+
+
+def test_a_name_that_the_server_gives_to_a_file_is_not_taken(run: Run) -> None:
+    number = next(number for number, case in run.cases.items() if case.name == "a name of its own")
+    assert run.crawled.records[number]["audio_file"] == f"audio/{number}.wav"
+
+
+def test_the_bytes_are_those_that_were_served(run: Run, audio: Path) -> None:
     wav = (audio / "noise.wav").read_bytes()
-    # A number that int() refuses stands for whatever a page may hold that its parser does not expect.
-    link = f"<a href='/free-sound-effects-{'9' * 5000}.html'>last</a>"
-    replies = {
-        "/free-sound-effects-1.html": Reply(body=listing(1).body + link.encode()),
-        "/1-S.html": detail(1),
-        "/grab.php?id=1&type=wav": Reply(body=wav),
-    }
-    with serve_replies(replies) as site:
-        done = crawl("soundbible", site.base_url)
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"error: {site.base_url}/free-sound-effects-1.html could not be read: ValueError: ")
-    assert last.endswith("; only 1 clip is known")
-    report = read_report(tmp_path / "raw", "soundbible")
-    assert (report["finish_reason"], report["listing_pages"], report["stored"]) == ("listing_incomplete", 1, 1)
-
-
-def long_title(audio: Path) -> dict[str, Reply]:
-    """Return a site of two clips, one with an address of 3,000 characters."""
-    long = f"/2-{'x' * 3000}.html"
-    links = f"<h3><a href='/1-S.html'>S</a></h3><h3><a href='{long}'>S</a></h3>"
-    wav = Reply(body=(audio / "noise.wav").read_bytes())
-    sounds = {f"/grab.php?id={n}&type=wav": wav for n in (1, 2)}
-    return {"/free-sound-effects-1.html": Reply(body=links.encode()), "/1-S.html": detail(1), long: detail(2), **sounds}
-
-
-def test_a_long_title_does_not_cost_a_clip(audio: Path, crawl: Crawl, tmp_path: Path) -> None:
-    with serve_replies(long_title(audio)) as site:
-        done = crawl("soundbible", site.base_url)
-    assert done.returncode == 0, done.stderr
-    assert set(read_records(tmp_path / "raw", "soundbible")) == {"1", "2"}
-
-
-def test_a_clip_that_vanishes_inside_scrapy_is_a_failure(audio: Path, crawl: Crawl, tmp_path: Path) -> None:
-    with serve_replies(long_title(audio)) as site:
-        done = crawl("soundbible", site.base_url, "-s", "URLLENGTH_LIMIT=2083")
-    assert done.returncode == 1
-    report = read_report(tmp_path / "raw", "soundbible")
-    assert (report["known"], report["asked"], report["failed"]) == (2, 2, {"crawler_error": 1})
-    assert report["failures"][0]["source_id"] == "2"
-    assert report["failures"][0]["detail"] == "no outcome"
-
-
-def test_nothing_stored_is_nothing_written(crawl: Crawl, tmp_path: Path) -> None:
-    with serve_replies({"/free-sound-effects-1.html": listing(1)}) as site:
-        done = crawl("soundbible", site.base_url)
-    assert done.returncode == 1
-    assert "not_found 1" in done.stdout
-    assert "wrote" not in done.stdout
+    for number, case in run.cases.items():
+        if case.outcome == "wav" and case.name != "less claimed than sent":
+            assert (run.crawled.folder / f"audio/{number}.wav").read_bytes() == wav, case.name

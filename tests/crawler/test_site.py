@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from scrapy import Request
 
+from crawler.pages import soundbible
 from crawler.site import Site
+from crawler.spiders.base import SiteSpider
 
 HOSTS = ("soundbible.com", "www.soundbible.com")
 REAL = Site("https://soundbible.com", HOSTS)
@@ -74,3 +78,28 @@ def test_a_request_to_base_url_is_one_that_goes_there(base_url: str) -> None:
     site = Site("https://soundbible.com", HOSTS, base_url)
     target = Request(site.target("https://soundbible.com/a.html") or "").url
     assert target == site.target(target) == f"{base_url.lower().rstrip('/')}/a.html"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"name": ""}, "does not say name"),
+        ({"hosts": ()}, "does not say hosts"),
+        ({"pages": None}, "does not say pages"),
+        ({"name": "Two Words"}, "name must match"),
+        ({"home": "https://a.example/"}, "home must be scheme and host alone"),
+        ({"home": "https://b.example"}, "the host one of hosts"),
+        ({"listings": SiteSpider.listings}, r"does not say listings\(\)"),
+    ],
+)
+def test_a_spider_that_says_too_little_is_no_class(said: dict[str, Any], message: str) -> None:
+    whole: dict[str, Any] = {
+        "name": "a",
+        "home": "https://a.example",
+        "hosts": ("a.example",),
+        "pages": soundbible,
+        "listings": lambda self: [],
+    }
+    type("WholeSpider", (SiteSpider,), dict(whole))
+    with pytest.raises(TypeError, match=message):
+        type("PoorSpider", (SiteSpider,), whole | said)
