@@ -3,9 +3,10 @@
     python benchmarks/crawl.py --clips 2000 --repeats 3 --layout soundbible
 
 Writes a catalogue of synthesised clips under --work, serves it (demo.site, a process of its own) and crawls it with
-the spider's politeness off, as a process of its own; then benchmarks/_rival.py asks for the very same addresses, as
-the site logged them. It measures and does not judge: it exits 0 whatever the figures are, and 1 only where a crawl
-fails or the two did not get the same answers. Linux only: memory and processor time come from /proc.
+the spider's politeness off, as a process of its own; then two clients that do nothing else ask for the very same
+addresses, as the site logged them: a bare aiohttp client, the rival, and a bare Scrapy spider, the ceiling. It measures
+and does not judge: it exits 0 whatever the figures are, and 1 only where a crawl fails or they did not get the same
+answers. Linux only: memory and processor time come from /proc.
 
 Three ratios are printed: of whole processes, of the work alone (no start, no imports), and of processor time, which
 the load of other programs on the machine moves least. The site needs some processor time too, printed beside them: a
@@ -47,7 +48,10 @@ from demo.site import LAYOUTS, Clip, read_catalogue, write_catalogue
 from demo.sounds import AUTHORS, LICENSES
 
 WORK = Path("runs/benchmark-crawl")
-RIVAL = Path(__file__).with_name("_rival.py")
+CLIENTS = {
+    "aiohttp": Path(__file__).with_name("_bare_aiohttp.py"),
+    "scrapy": Path(__file__).with_name("_bare_scrapy.py"),
+}
 CONCURRENCY = 8
 IMPOLITE = ("DOWNLOAD_DELAY=0", "AUTOTHROTTLE_ENABLED=0", f"CONCURRENT_REQUESTS_PER_DOMAIN={CONCURRENCY}")
 BAR_RATIO = 0.25
@@ -66,6 +70,7 @@ WORDS = {
     "cpu": "processor time",
     "site_cpu": "the site's processor time",
 }
+RATIOS = ("process", "work", "cpu")
 Parse = Callable[[str, str], PageFields]
 PARSERS: dict[str, Parse] = {
     "soundbible": soundbible.parse_detail,
@@ -99,7 +104,7 @@ class Run:
 def main(
     layout: Annotated[str, typer.Option(help=f"Whose pages: {', '.join(PARSERS)}.")] = "soundbible",
     clips: Annotated[int, typer.Option(min=20, help="Clips of the stand-in site.")] = 2_000,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of the crawl and of its rival each.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of the crawl and of each bare client.")] = 3,
     work: Annotated[Path, typer.Option(help="Folder for the site and the crawls; removed at the end.")] = WORK,
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -119,22 +124,22 @@ def measure(layout: str, clips: int, repeats: int, work: Path) -> dict[str, Any]
     load_before = os.getloadavg()[0]
     catalogue = make_site(work / "site", clips)
     addresses, answers = list_addresses(layout, catalogue, work)
-    crawls: list[Run] = []
-    rivals: list[Run] = []
+    names = ("crawl", *CLIENTS)
+    runs: dict[str, list[Run]] = {name: [] for name in names}
     memory: list[dict[str, float]] = []
     with site(layout, catalogue) as (base_url, site_pid):
         for repeat in range(repeats):
-            for name in ("crawl", "rival")[:: 1 if repeat % 2 == 0 else -1]:
+            for name in names[:: 1 if repeat % 2 == 0 else -1]:
                 out = work / name
                 shutil.rmtree(out, ignore_errors=True)
                 os.sync()  # what the run before left for the disk to do is not this run's
                 print(f"{name} {repeat + 1} of {repeats}", file=sys.stderr, flush=True)
                 if name == "crawl":
                     run, report, samples = crawl(layout, base_url, out, clips, site_pid=site_pid)
-                    crawls.append(run)
                     memory.append(memory_of(samples, clips))
                 else:
-                    rivals.append(fetch(base_url, addresses, answers, out, site_pid=site_pid))
+                    run = fetch(CLIENTS[name], base_url, addresses, answers, out, site_pid=site_pid)
+                runs[name].append(run)
         again, report_again, _ = crawl(layout, base_url, work / "crawl", clips, site_pid=site_pid)
     pages = clips + report["listing_pages"]
     return {
@@ -151,9 +156,9 @@ def measure(layout: str, clips: int, repeats: int, work: Path) -> dict[str, Any]
         "pages": pages,
         "requests": sum(answers.values()),
         "repeats": repeats,
-        "crawl": [dataclasses.asdict(run) for run in crawls],
-        "rival": [dataclasses.asdict(run) for run in rivals],
-        "ratio": {field: ratios(rivals, crawls, field) for field in ("process", "work", "cpu")},
+        "runs": {name: [dataclasses.asdict(run) for run in those] for name, those in runs.items()},
+        "ratio": {field: ratios(runs["aiohttp"], runs["crawl"], field) for field in RATIOS},
+        "ceiling": {field: ratios(runs["aiohttp"], runs["scrapy"], field) for field in RATIOS},
         "memory_mib": memory,
         "again": {**dataclasses.asdict(again), "requests": sum(report_again["requests"].values())},
         "parsing": parsing(catalogue, repeats),
@@ -239,15 +244,15 @@ def crawl(
     return Run(process=wall, work=report["seconds"], cpu=cpu, site_cpu=site_cpu), report, samples
 
 
-def fetch(base_url: str, addresses: Path, answers: Counter[str], out: Path, *, site_pid: int) -> Run:
-    """Let the rival ask for the addresses, and return what it took."""
+def fetch(client: Path, base_url: str, addresses: Path, answers: Counter[str], out: Path, *, site_pid: int) -> Run:
+    """Let a client ask for the addresses, and return what it took."""
     out.mkdir()
-    log = out.with_name("rival.log")
-    command = [sys.executable, str(RIVAL), base_url, str(addresses), str(out), str(CONCURRENCY)]
+    log = out.with_name(f"{out.name}.log")
+    command = [sys.executable, str(client), base_url, str(addresses), str(out), str(CONCURRENCY)]
     wall, cpu, site_cpu = timed(command, log, site_pid=site_pid, sample=resident_mib)
     result = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
     if result["statuses"] != answers:
-        raise BenchmarkError(f"the rival got the answers {result['statuses']}, the crawl {dict(answers)}")
+        raise BenchmarkError(f"{client.stem} got the answers {result['statuses']}, the crawl {dict(answers)}")
     return Run(process=wall, work=result["seconds"], cpu=cpu, site_cpu=site_cpu)
 
 
@@ -354,7 +359,7 @@ def table(figures: dict[str, Any]) -> str:
     """Return the figures as a plain table."""
     machine = dict(figures["machine"])
     load = machine.pop("load")
-    crawls, rivals = ([Run(**run) for run in figures[name]] for name in ("crawl", "rival"))
+    runs = {name: [Run(**run) for run in those] for name, those in figures["runs"].items()}
     lines = [
         f"{machine.pop('cpu')}, {machine.pop('cores')} cores, load {load[0]:.1f} before and {load[1]:.1f} after, "
         f"files on {machine.pop('file_system')}",
@@ -362,17 +367,19 @@ def table(figures: dict[str, Any]) -> str:
         f"{figures['layout']}: {figures['clips']} clips, {figures['pages']} pages, {figures['requests']} requests, "
         f"{CONCURRENCY} at a time; median of {figures['repeats']} (least to most)",
         "",
-        f"{'':<28}{'crawl':>20}{'bare aiohttp':>20}",
+        f"{'':<28}{'crawl':>20}{'bare aiohttp':>20}{'bare Scrapy':>20}",
     ]
     for field, words in WORDS.items():
-        lines.append(f"{'s, ' + words:<28}" + "".join(f"{spread(runs, field):>20}" for runs in (crawls, rivals)))
+        lines.append(f"{'s, ' + words:<28}" + "".join(f"{spread(those, field):>20}" for those in runs.values()))
     for name in ("requests", "pages", "clips"):
-        per_s = (figures[name] / median_of(runs, "work") for runs in (crawls, rivals))
+        per_s = (figures[name] / median_of(those, "work") for those in runs.values())
         lines.append(f"{name + ' a second of work':<28}" + "".join(f"{rate:>20.1f}" for rate in per_s))
     lines += ["", f"bar: {BAR_RATIO} of the bare client's speed or more"]
-    for field, ratio in figures["ratio"].items():
-        values = f"{ratio['median']:.3f} ({ratio['least']:.3f} to {ratio['most']:.3f})"
-        lines.append(f"{WORDS[field]:<28}{values:>24}  {met(ratio['median'] >= BAR_RATIO)}")
+    for field in RATIOS:
+        ours, ceiling = figures["ratio"][field], figures["ceiling"][field]["median"]
+        values = f"{ours['median']:.3f} ({ours['least']:.3f} to {ours['most']:.3f})"
+        verdict = f"{met(ours['median'] >= BAR_RATIO)}; a bare Scrapy spider: {ceiling:.3f}"
+        lines.append(f"{WORDS[field]:<28}{values:>24}  {verdict}")
     lines += ["", f"bar: less than {BAR_MEMORY_MIB} MiB, and flat"]
     for memory in figures["memory_mib"]:
         at = "  ".join(f"{part} % {memory[str(part)]:.1f}" for part in QUARTERS)

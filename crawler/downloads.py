@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from scrapy import Request, signals
 from scrapy.core.downloader.handlers.http11 import HTTP11DownloadHandler
@@ -33,6 +32,17 @@ class PackedError(IgnoreRequest):
     """A file that came packed: Scrapy unpacks what it can of a gzip body that was cut, and says nothing."""
 
 
+class Watched:
+    """One answer on its way."""
+
+    def __init__(self, download: asyncio.Future[Response]) -> None:
+        self.download = download
+        self.began = self.last = time.monotonic()
+        self.bytes = 0
+        self.too_slow = ""
+        """How slow it was, once it is given up."""
+
+
 class WatchedHandler(HTTP11DownloadHandler):
     """Scrapy's own handler for http and https, with an eye on what comes."""
 
@@ -42,13 +52,14 @@ class WatchedHandler(HTTP11DownloadHandler):
         self.silent_s = settings.getfloat("DOWNLOAD_TIMEOUT")
         self.bytes_per_s = settings.getfloat("DOWNLOAD_MIN_RATE")
         self.after_s = settings.getfloat("DOWNLOAD_MIN_RATE_AFTER")
-        self.arrivals: WeakKeyDictionary[Request, tuple[float, int]] = WeakKeyDictionary()
-        """Request -> when its last bytes came, and how many have come."""
+        self.watched: dict[Request, Watched] = {}
+        self.timer: asyncio.TimerHandle | None = None
         crawler.signals.connect(self.bytes_received, signal=signals.bytes_received)
 
     def bytes_received(self, data: bytes, request: Request) -> None:
-        _, count = self.arrivals.get(request, (0.0, 0))
-        self.arrivals[request] = time.monotonic(), count + len(data)
+        if watched := self.watched.get(request):
+            watched.last = time.monotonic()
+            watched.bytes += len(data)
 
     async def download_request(self, request: Request) -> Response:
         """Return the answer.
@@ -57,24 +68,37 @@ class WatchedHandler(HTTP11DownloadHandler):
             TooSlowError: If it was given up.
             PackedError: If it came packed, and the request's meta says ``as_it_is``.
         """
-        began = time.monotonic()
-        download = asyncio.ensure_future(super().download_request(request))
-        while not (await asyncio.wait({download}, timeout=LOOK_EVERY_S))[0]:
-            if why := self._too_slow(request, began):
-                download.cancel()  # which ends the connection
-                await asyncio.wait({download}, timeout=LOOK_EVERY_S)
-                raise TooSlowError(why)
-        response = download.result()
+        watched = self.watched[request] = Watched(asyncio.ensure_future(super().download_request(request)))
+        if self.timer is None:
+            self.timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
+        try:
+            response = await watched.download
+        except asyncio.CancelledError:
+            if watched.too_slow:
+                raise TooSlowError(watched.too_slow) from None
+            raise
+        finally:
+            del self.watched[request]
         encoding = (response.headers.get("Content-Encoding") or b"identity").decode("latin-1")
         if request.meta.get("as_it_is") and encoding.strip().lower() != "identity":
             raise PackedError(str(rejection_of_coding(encoding)))
         return response
 
-    def _too_slow(self, request: Request, began: float) -> str:
+    def _look(self) -> None:
+        """Give up what is too slow, and look again while anything is on its way."""
+        self.timer = None
+        for watched in self.watched.values():
+            watched.too_slow = self._judge(watched)
+            if watched.too_slow:
+                watched.download.cancel()  # which ends the connection
+        if self.watched:
+            self.timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
+
+    def _judge(self, watched: Watched) -> str:
         now = time.monotonic()
-        last, count = self.arrivals.get(request, (began, 0))
-        if now - last > self.silent_s:
+        count, seconds = watched.bytes, now - watched.began
+        if now - watched.last > self.silent_s:
             return f"no byte for {self.silent_s:g} s, after {count}" if count else "no answer in time"
-        if count and now - began > self.after_s and count < self.bytes_per_s * (now - began):
-            return f"too slow: {count} bytes in {now - began:.0f} s"
+        if count and seconds > self.after_s and count < self.bytes_per_s * seconds:
+            return f"too slow: {count} bytes in {seconds:.0f} s"
         return ""

@@ -191,9 +191,10 @@ def open_whole(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Raises:
         OSError: As the file system says, with the file's name; the partial file is removed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with part.open(mode, **text) as file:  # type: ignore[call-overload]
             yield file

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 NO_DELAY_S = 0.001
-"""Between two requests where none is asked for: without any, Scrapy 2.19 sends its whole queue at once, whatever
-CONCURRENT_REQUESTS_PER_DOMAIN says."""
+"""Between two requests where none is asked for: without any, Scrapy 2.19 sends what is queued at once, one at a time
+or not."""
 
 
 class LeftSite(IgnoreRequest):
@@ -113,8 +113,10 @@ class ObeyRobots:
         reporter.notice(self.crawler.spider.site.canonical(url), response)  # type: ignore[union-attr]
         reporter.warn(rules.note)
         self.crawler.spider.sitemaps.update(dict.fromkeys(rules.sitemaps))  # type: ignore[union-attr]
-        slow_down(self.crawler, max(rules.crawl_delay_s, NO_DELAY_S))
+        if self.crawler.settings.getint("CONCURRENT_REQUESTS_PER_DOMAIN") == 1:
+            slow_down(self.crawler, NO_DELAY_S)
         if rules.crawl_delay_s:
+            slow_down(self.crawler, rules.crawl_delay_s)
             reporter.report.delay_s = max(reporter.report.delay_s, rules.crawl_delay_s)
         return rules
 

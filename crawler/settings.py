@@ -51,7 +51,6 @@ METAREFRESH_ENABLED = False  # a page that sends elsewhere by itself is not the 
 DOWNLOAD_TIMEOUT = 60  # for a page, and the longest silence of any answer; audio as a whole: crawler.pipelines
 DOWNLOAD_HANDLERS = {"http": "crawler.downloads.WatchedHandler", "https": "crawler.downloads.WatchedHandler"}
 DOWNLOAD_MAXSIZE = 200 * 2**20  # SoundBible's 2124 is a WAV of 400 MB; its MP3 is asked instead
-URLLENGTH_LIMIT = 0  # no limit: a title makes an address long, and a request over the limit is dropped without a word
 DOWNLOAD_WARNSIZE = 0  # a long recording is nothing to warn of
 
 # Order: pages in the site's order, and each clip's audio soon after its page. The default lets 5 MB of pages wait for
@@ -72,6 +71,12 @@ DOWNLOADER_MIDDLEWARES = {
     "crawler.politeness.ObeyRobots": 100,
     "scrapy.downloadermiddlewares.retry.RetryMiddleware": None,
     "crawler.politeness.PatientRetry": 550,  # where Scrapy's own stands
+    "scrapy.downloadermiddlewares.offsite.OffsiteMiddleware": None,  # StayOnSite says more
+    "scrapy.downloadermiddlewares.httpauth.HttpAuthMiddleware": None,
+}
+SPIDER_MIDDLEWARES = {  # each is a layer around every callback, for what no spider here asks for
+    "scrapy.spidermiddlewares.depth.DepthMiddleware": None,
+    "scrapy.spidermiddlewares.urllength.UrlLengthMiddleware": None,  # a long title is no reason to lose a clip
 }
 ITEM_PIPELINES = {"crawler.pipelines.StoreClip": 300}
 EXTENSIONS = {

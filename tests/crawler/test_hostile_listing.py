@@ -108,6 +108,14 @@ def test_one_id_on_two_pages_is_one_clip_and_one_audio_of_two_clips_is_fetched_o
     assert {crawled.records[n]["audio_file"] for n in (1, 2)} == {"audio/1.mp3", "audio/2.mp3"}
 
 
+URLLENGTH = (
+    "-s",
+    'SPIDER_MIDDLEWARES={"scrapy.spidermiddlewares.urllength.UrlLengthMiddleware": 860}',
+    "-s",
+    "URLLENGTH_LIMIT=2083",
+)
+"""A middleware that drops a request without a word; it is switched off by default."""
+
 BROKEN: dict[str, tuple[Reply, str]] = {
     "broken": (Reply(500, b"oops"), "HTTP status 500"),
     "forbidden": (Reply(403, b"no"), "HTTP status 403"),
@@ -296,7 +304,7 @@ def long_title(wav: bytes) -> dict[str, Reply]:
 
 def test_a_clip_that_vanishes_inside_scrapy_is_a_failure(wav: bytes, tmp_path: Path) -> None:
     with serve_replies(long_title(wav)) as site:
-        crawled = crawl_hostile(tmp_path, site.base_url, "-s", "URLLENGTH_LIMIT=2083")
+        crawled = crawl_hostile(tmp_path, site.base_url, *URLLENGTH)
     assert crawled.returncode == 1
     assert (crawled.report["known"], crawled.reasons) == (2, {2: "crawler_error"})
     assert crawled.details[2] == "no outcome"

@@ -1,6 +1,6 @@
 """The crawl's rival in benchmarks/crawl.py: a bare aiohttp client, in a process of its own.
 
-    python benchmarks/_rival.py BASE_URL ADDRESSES FOLDER CONCURRENCY
+    python benchmarks/_bare_aiohttp.py BASE_URL ADDRESSES FOLDER CONCURRENCY
 
 Reads ADDRESSES (one "METHOD PATH" a line), asks for each once in that order, CONCURRENCY at a time, and writes each
 body of a 200 to a file of its own in FOLDER; prints what it did as JSON. It parses nothing, checks nothing and does
