@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from contextlib import suppress
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
 
+from scrapy.downloadermiddlewares.httpcache import HttpCacheMiddleware
 from scrapy.http import Headers
 from scrapy.responsetypes import responsetypes
 
@@ -26,9 +26,15 @@ if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
 PAGES = "pages.sqlite"
-KEPT = (200, 301, 308)
-"""Statuses that are kept: a page, and a page that has moved for good."""
 COLUMNS = ("url TEXT", "status INTEGER", "headers TEXT", "body BLOB", "stored_at REAL")
+
+
+class PageCache(HttpCacheMiddleware):
+    """Downloader middleware: Scrapy's, which would also hand out an old page, robots.txt too, of a site that is down."""
+
+    def process_exception(self, request: Request, exception: Exception, spider: Spider | None = None) -> None:
+        """Let it be an exception."""
+        request.meta.pop("cached_response", None)
 
 
 class PagePolicy:
@@ -41,7 +47,7 @@ class PagePolicy:
         return request.method == "GET"
 
     def should_cache_response(self, response: Response, request: Request) -> bool:
-        return response.status in KEPT and b"no-store" not in (response.headers.get("Cache-Control") or b"").lower()
+        return response.status == 200 and b"no-store" not in (response.headers.get("Cache-Control") or b"").lower()
 
     def is_cached_response_fresh(self, cachedresponse: Response, request: Request) -> bool:
         age_s = time() - request.meta["cache_timestamp"]
@@ -91,8 +97,11 @@ class PageStorage:
             kind = responsetypes.from_args(headers=response_headers, url=url, body=body)
             response = kind(url=url, status=int(status), headers=response_headers, body=body)
             request.meta["cache_timestamp"] = float(stored_at)
-        except (sqlite3.Error, zlib.error, ValueError, TypeError, AttributeError):
-            return None  # not of ours, or damaged by a disk that failed: the page is asked and written anew
+        except sqlite3.Error as error:
+            self._give_up(spider, error)
+            return None
+        except (zlib.error, ValueError, TypeError, AttributeError):
+            return None  # a row that is damaged: the page is asked and written anew
         return response
 
     def store_response(self, spider: Spider, request: Request, response: Response) -> None:
@@ -104,16 +113,28 @@ class PageStorage:
             for name, values in response.headers.items()
         }
         values = (response.url, response.status, json.dumps(headers), zlib.compress(response.body, 1), time())
-        with suppress(sqlite3.Error):
+        try:
             self._open().execute(
                 "INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?, ?, ?)", (self.fingerprint(request), *values)
             )
+        except sqlite3.Error as error:
+            self._give_up(spider, error)
+
+    def _give_up(self, spider: Spider, error: sqlite3.Error) -> None:
+        """Say that the cache cannot be used, and do without: the next run begins it anew if it is damaged."""
+        if self.is_read_only:
+            return  # there may be none yet, or a crawl is at work
+        spider.reporter.warn(f"{self.path} cannot be used ({error}): pages are asked again")  # type: ignore[attr-defined]
+        if self.pages is not None and "malformed" in str(error):
+            self.pages.close()
+            self.pages = None
+            self.path.unlink(missing_ok=True)
 
     def _open(self) -> sqlite3.Connection:
         if self.pages is None:
             if self.is_read_only:
-                address = f"{self.path.absolute().as_uri()}?mode=ro"
-                # No waiting: a crawl that is at work holds the file until it ends.
+                # As it lies: a crawl that is at work holds the file, and nothing may be written beside it.
+                address = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
                 self.pages = sqlite3.connect(address, uri=True, isolation_level=None, timeout=0)
             else:
                 self.pages = _connect(self.path)

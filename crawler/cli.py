@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
+from json import dumps
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -22,6 +25,8 @@ from crawler.items import open_whole
 from crawler.replay_command import EPILOG, replay
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from scrapy import Spider
     from scrapy.settings import BaseSettings
     from twisted.python.failure import Failure
@@ -155,6 +160,7 @@ def init() -> None:
 def _crawl(spider: str, arguments: dict[str, str], *, raw: Path, settings: list[str]) -> CrawlReport:
     """Run a spider in this process and return its report; a reactor runs once a process, so this does too."""
     try:
+        from scrapy import signals
         from scrapy.crawler import CrawlerProcess
         from scrapy.settings import Settings as ScrapySettings
     except ModuleNotFoundError as error:
@@ -195,6 +201,7 @@ def _crawl(spider: str, arguments: dict[str, str], *, raw: Path, settings: list[
     def note(failure: Failure) -> None:
         errors.append(failure.value)  # type: ignore[arg-type]
 
+    crawler.signals.connect(_announce_interrupt, signal=signals.spider_opened)
     process.crawl(crawler, **arguments).addErrback(note)
     process.start()
     if errors and isinstance(errors[0], SystemExit):  # a wrong argument, which the spider has named
@@ -204,7 +211,21 @@ def _crawl(spider: str, arguments: dict[str, str], *, raw: Path, settings: list[
     reporter = crawler.get_extension(Reporter)
     if reporter is None or not reporter.report.source:
         _fail("the crawl did not start; its log says why")
+    if reporter.report.finish_reason == "running":  # a second Ctrl-C ended it without a closing word
+        reporter.spider_closed(crawler.spider, "stopped")  # type: ignore[arg-type]
     return reporter.report
+
+
+def _announce_interrupt() -> None:
+    """Answer a Ctrl-C at once: what is on its way may take a while."""
+    stop = signal.getsignal(signal.SIGINT)
+
+    def announce(number: int, frame: FrameType | None) -> None:
+        print("ending after what is on its way; Ctrl-C again ends at once", file=sys.stderr, flush=True)
+        if callable(stop):
+            stop(number, frame)
+
+    signal.signal(signal.SIGINT, announce)
 
 
 def _spider_class(name: str) -> type[Spider]:
@@ -222,6 +243,8 @@ def _set(values: BaseSettings, name: str, value: str) -> None:
     defaults = ScrapySettings()
     defaults.setmodule("crawler.settings")
     default = defaults.get(name)
+    if default is None and name not in defaults and (near := get_close_matches(name, list(defaults), 1, cutoff=0.8)):
+        raise typer.BadParameter(f"no setting is called {name!r}; did you mean {near[0]!r}?", param_hint="-s")
     kind = "JSON"
     try:
         values.set(name, value, priority="cmdline")
@@ -232,8 +255,9 @@ def _set(values: BaseSettings, name: str, value: str) -> None:
             kind = "1 or 0"
             values.getbool(name)
         elif isinstance(default, int | float):
-            kind = "a number"
-            values.getfloat(name)
+            kind = "a number, 0 or more"
+            if not values.getfloat(name) >= 0:
+                raise ValueError(value)
     except (ValueError, KeyError) as error:
         raise typer.BadParameter(f"{name} must be {kind}, got {value!r}", param_hint="-s") from error
 
@@ -246,7 +270,9 @@ def _refuse(error: BaseException, settings: list[str]) -> NoReturn:
 
 
 def _conclude(report: CrawlReport, *, raw: Path, dry_run: bool, max_failed: float, json: bool) -> None:
-    if json:
+    if json and dry_run:
+        print(dumps({"source": report.source, "known": len(report.known), "plan": report.plan_json()}, indent=1))
+    elif json:
         print(report.to_json(ascii_only=True), end="")
     elif report.known:
         print(report.plan() if dry_run else report.table())

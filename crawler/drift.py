@@ -13,7 +13,7 @@ ENOUGH = 20
 JUMP = 0.25
 """Share of the pages that moves from one selector to another; over two catalogues of one layout it is under 0.05."""
 EMPTY = 0.5
-"""Share of the pages without any title, description, licence or audio that is too large whatever was before."""
+"""Share of the pages without a title, a description or a licence that is too large for a first crawl."""
 EXPECTED = ("title", "description", "license")
 """Fields that most pages of every known site have."""
 
@@ -41,6 +41,11 @@ def drift(now: Mapping[str, Mapping[str, int]], before: Mapping[str, Mapping[str
             old, new = moved[selector]
             words = f"{selector!r} gave {old:.0%} of the stored clips and {new:.0%} of this run's {pages} pages"
             warnings.append(f"{name}: {words}; has the site changed its layout?")
-        elif none > EMPTY and name in EXPECTED and not shares:
+        elif shares and none - shares.get("none", 0.0) > JUMP:
+            words = (
+                f"none on {none:.0%} of this run's {pages} pages and on {shares.get('none', 0.0):.0%} of those before"
+            )
+            warnings.append(f"{name}: {words}; has the site changed its layout?")
+        elif not shares and none > EMPTY and name in EXPECTED:
             warnings.append(f"{name}: none on {none:.0%} of {pages} pages; has the site changed its layout?")
     return warnings

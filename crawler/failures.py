@@ -18,7 +18,7 @@ from twisted.internet.error import ConnectError, ConnectionClosed
 
 from crawler.downloads import TooSlowError
 from crawler.rejections import RejectionError, rejection_of_status
-from crawler.report import FailureReason
+from crawler.report import FailureReason, LeftOut
 
 DOWNLOAD_ERRORS = (
     CannotResolveHostError,
@@ -36,6 +36,14 @@ DOWNLOAD_ERRORS = (
     ValueError,  # an address that is none
 )
 """What asking for an address may raise when the address or the site is at fault."""
+
+
+class LeftOutError(IgnoreRequest):
+    """An address that may not be asked: opted out, or reserved from text and data mining."""
+
+    def __init__(self, why: LeftOut, url: str) -> None:
+        super().__init__(f"{why}: {url}")
+        self.why = why
 
 
 class RobotsForbidError(IgnoreRequest):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 try:
     import fcntl
@@ -40,6 +41,7 @@ CRAWL_REPORT = "crawl_report.json"
 
 _SOURCE = re.compile(r"[a-z0-9_]+")
 _SOURCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_CLIP_ID = re.compile(rf"{_SOURCE.pattern}-{_SOURCE_ID.pattern}")
 _AUDIO_FILE = re.compile(r"audio/[A-Za-z0-9][A-Za-z0-9._-]{0,140}")
 
 
@@ -136,11 +138,11 @@ def record_file(raw: Path, source: str, source_id: str) -> Path:
 def read_opt_outs(file: Path) -> frozenset[str]:
     """Return the lines of an opt-out list: clip_ids (``soundbible-2083``) and addresses of pages or audio files.
 
-    One a line; "#" begins a comment line.
+    One a line; "#" begins a comment, at a line's beginning or after a space.
 
     Raises:
         OSError: If it cannot be read.
-        RecordError: If it is not UTF-8 text; names the file.
+        RecordError: If it is not UTF-8 text, or a line is neither; names the file and the line.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")  # a mark that Windows puts first is no part of a clip_id
@@ -148,8 +150,37 @@ def read_opt_outs(file: Path) -> frozenset[str]:
         raise RecordError(
             f"{file}: not UTF-8 text ({error}); save it as UTF-8, one clip_id or address a line"
         ) from error
-    lines = (line.strip() for line in text.splitlines())
-    return frozenset(line for line in lines if line and not line.startswith("#"))
+    found = set()
+    for number, line in enumerate(text.splitlines(), start=1):
+        name = re.sub(r"(?:^|\s)#.*", "", line).strip()
+        if not name:
+            continue
+        if "://" not in name:
+            source, hyphen, source_id = name.partition("-")
+            name = source.lower() + hyphen + source_id
+        if not (_CLIP_ID.fullmatch(name) or _is_address(name)):
+            raise RecordError(
+                f"{file}: line {number}: {line.strip()!r} is neither a clip_id, such as soundbible-2083, "
+                "nor an address, such as https://soundbible.com/2083-Crickets.html"
+            )
+        found.add(name)
+    return frozenset(found)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return urlsplit(text).scheme in ("http", "https") and bool(urlsplit(text).hostname)
+    except ValueError:  # http://[
+        return False
+
+
+def address_key(line: str) -> str:
+    """Return what two spellings of an address have in common: http or https, with or without www.; else the line.
+
+    >>> address_key("http://www.soundbible.com/2083-x.html") == address_key("https://soundbible.com/2083-x.html")
+    True
+    """
+    return re.sub(r"^https?://(?:www\.)?", "//", line, flags=re.I)
 
 
 def take_lock(path: Path) -> IO[bytes]:

@@ -18,18 +18,20 @@ from bs4 import BeautifulSoup
 
 from crawler.items import open_whole
 
+NOTICES = "site"
+"""Their folder, beside the records."""
 INDEX = "notices.json"
 
 
 def notice_name(url: str) -> str:
-    """Return the file name of a notice: that of its address, safe on any disk.
+    """Return the file name of a notice: the path of its address, safe on any disk.
 
-    >>> notice_name("https://soundbible.com/.well-known/tdmrep.json"), notice_name("https://x.org/legal?id=3")
-    ('tdmrep.json', 'legal-id-3.html')
+    >>> notice_name("https://soundbible.com/.well-known/tdmrep.json"), notice_name("https://x.org/fr/legal?id=3")
+    ('tdmrep.json', 'fr-legal-id-3.html')
     """
     parts = urlsplit(url)
-    last = parts.path.rstrip("/").rpartition("/")[2] + (f"-{parts.query}" if parts.query else "")
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip(".-")[:80] or "index"
+    path = parts.path.removeprefix("/.well-known") + (f"-{parts.query}" if parts.query else "")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path).strip(".-")[:80] or "index"
     return name if re.search(r"\.(?:txt|json|html?)$", name) and name != INDEX else f"{name}.html"
 
 
@@ -52,8 +54,9 @@ def keep_notice(folder: Path, url: str, *, status: int, body: bytes) -> bool:
     index = _read_index(folder)
     last = index.get(name, {})
     sha256 = hashlib.sha256(_words(body)).hexdigest() if status == 200 else ""
-    changed = bool(last.get("sha256")) and sha256 != "" and sha256 != last["sha256"]
     path = folder / name
+    before = hashlib.sha256(_words(path.read_bytes())).hexdigest() if path.is_file() else ""
+    changed = bool(before and sha256) and sha256 != before
     if changed and path.exists():
         day = re.sub(r"[^0-9]", "", str(last.get("retrieved_at", "")))[:14] or "earlier"
         path.replace(path.with_name(f"{path.stem}.{day}{path.suffix}"))

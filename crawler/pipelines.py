@@ -17,10 +17,10 @@ from scrapy.exceptions import DropItem
 from scrapy.http import Response
 from scrapy.http.request import NO_CALLBACK
 
-from crawler.failures import DOWNLOAD_ERRORS, rejection_of
+from crawler.failures import DOWNLOAD_ERRORS, LeftOutError, rejection_of
 from crawler.pages.fields import AudioLink, PageFields
-from crawler.rejections import RejectionError, check_audio
-from crawler.report import LASTING, FailureReason, LeftOut
+from crawler.rejections import RejectionError, check_audio, telling
+from crawler.report import FailureReason, LeftOut
 from crawler.reporter import Reporter
 from crawler.store import NEXT_STEP, is_full, record_of, words_of, write_clip
 from crawler.tdm import HEADER, header_reserves
@@ -85,17 +85,17 @@ class StoreClip:
                 try:
                     response = await self._download(link)
                     if self.spider.obeys_tdm and header_reserves(header_of(response, HEADER)):
-                        self.reporter.left_out(item.source_id, LeftOut.TDM_RESERVED)
-                        raise DropItem(f"{link.url}: {LeftOut.TDM_RESERVED}", log_level="INFO")
+                        raise LeftOutError(LeftOut.TDM_RESERVED, link.url)
                     extension = check_audio(response.status, response.body)
+                except LeftOutError as error:
+                    self.reporter.left_out(item.source_id, error.why)
+                    raise DropItem(str(error), log_level="INFO") from error
                 except RejectionError as rejection:
                     rejected.append((link, rejection))
                     continue
                 await self._store(item, link, response, extension=extension, rejected=rejected)
                 return item
-        # What may come tomorrow goes before what is gone for good: such a clip must not be left alone for a week.
-        reasons = [rejection.reason for _, rejection in rejected] or [FailureReason.NOT_FOUND]
-        best = next((reason for reason in reasons if reason not in LASTING), reasons[0])
+        best = telling(why for _, why in rejected).reason if rejected else FailureReason.NOT_FOUND
         details = [f"{link.url}: {rejection}" for link, rejection in rejected] or ["the page names no audio"]
         self.reporter.failed(item.source_id, item.page_url, best, "; ".join(details))
         raise DropItem(f"{item.page_url}: {best}: {details[0]}", log_level="INFO")
@@ -111,6 +111,8 @@ class StoreClip:
             url = self.spider.site.asked_url(link.url)
             request = Request(url, callback=NO_CALLBACK, meta=self.audio_meta, headers=AS_IT_IS)
             return await self.crawler.engine.download_async(request)
+        except LeftOutError:
+            raise
         except DOWNLOAD_ERRORS as error:
             raise rejection_of(error) from error
 

@@ -1,6 +1,6 @@
 """Manners that Scrapy leaves to its user: to stay on the site, robots.txt to the letter, Crawl-delay, Retry-After.
 
-Downloader middlewares and an extension. One site is one download slot, named after the spider, so that every host
+Downloader middlewares. One site is one download slot, named after the spider, so that every host
 name of a site shares one pace.
 """
 
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -19,7 +17,8 @@ from scrapy.exceptions import DownloadTimeoutError, IgnoreRequest, NotConfigured
 from scrapy.extensions.throttle import AutoThrottle
 from scrapy.http.request import NO_CALLBACK
 
-from crawler.failures import DOWNLOAD_ERRORS, RobotsForbidError, rejection_of
+from crawler.failures import DOWNLOAD_ERRORS, LeftOutError, RobotsForbidError, rejection_of
+from crawler.rejections import retry_after_s
 from crawler.reporter import Reporter
 from crawler.robots import Rules, read_rules
 
@@ -42,7 +41,7 @@ class LeftSite(IgnoreRequest):
 class StayOnSite:
     """Downloader middleware: sends each request to where the site is asked; a foreign host is an IgnoreRequest.
 
-    It also gives all requests of a site one download slot, hence one pace, and pages a size that a page may have.
+    It also asks nothing that is opted out or reserved, and gives all requests of a site one download slot, hence one pace, and pages a size that a page may have.
     """
 
     def __init__(self, crawler: Crawler) -> None:
@@ -55,6 +54,8 @@ class StayOnSite:
 
     def process_request(self, request: Request) -> Request | None:
         spider: SiteSpider = self.crawler.spider  # type: ignore[assignment]
+        if why := spider.left_out(request.url):  # also where a redirect leads to
+            raise LeftOutError(why, request.url)
         request.meta["download_slot"] = spider.name
         request.meta.setdefault("download_maxsize", self.page_bytes)
         target = spider.site.target(request.url)
@@ -123,6 +124,7 @@ class ObeyRobots:
 
 def slow_down(crawler: Crawler, delay_s: float) -> None:
     """Let at least so many seconds pass between two requests from now on, AutoThrottle or not."""
+    delay_s = max(delay_s, crawler.settings.getfloat("DOWNLOAD_DELAY"))
     downloader = crawler.engine.downloader
     name = crawler.spider.name  # type: ignore[union-attr]
     downloader.per_slot_settings[name] = {"delay": delay_s, "jitter": 0.0}  # of a slot that is made later
@@ -177,20 +179,3 @@ class PatientRetry(RetryMiddleware):
             words = f"{reporter.report.base_url} is busy (HTTP status {response.status}) and asks to wait {then}"
             reporter.report.error = f"{words}; run the same command again then"
             asyncio.ensure_future(self.crawler.engine.close_spider_async(reason="told_to_wait"))  # noqa: RUF006
-
-
-def retry_after_s(value: str) -> float | None:
-    """Return the seconds that a Retry-After header asks for, given as seconds or as a date; None if it says nothing.
-
-    >>> retry_after_s("120"), retry_after_s("soon")
-    (120.0, None)
-    """
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        when = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())

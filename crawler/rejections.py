@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from crawler.report import FailureReason
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from crawler.report import LASTING, FailureReason
 from crawler.sniffing import EMPTY_BYTES, audio_extension, describe
 
 
@@ -29,6 +33,32 @@ def rejection_of_coding(coding: str) -> RejectionError:
     """Return the reason that audio is refused which comes packed: its end may be missing, and nothing would show it."""
     words = f"comes as {coding}, though asked for as it is: whether it is whole cannot be told"
     return RejectionError(FailureReason.HTTP_ERROR, words)
+
+
+def telling(rejections: Iterable[RejectionError]) -> RejectionError:
+    """Return the one of a clip's rejections, of which there is one or more, that says what became of the clip.
+
+    What may come tomorrow goes before what is gone for good: such a clip must not be left alone for a week.
+    """
+    those = list(rejections)
+    return next((rejection for rejection in those if rejection.reason not in LASTING), those[0])
+
+
+def retry_after_s(value: str) -> float | None:
+    """Return the seconds that a Retry-After header asks for, given as seconds or as a date; None if it says nothing.
+
+    >>> retry_after_s("120"), retry_after_s("soon")
+    (120.0, None)
+    """
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        when = parsedate_to_datetime(value)
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return max(0.0, (when - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError, TypeError):
+        return None
 
 
 def check_audio(status: int, body: bytes) -> str:

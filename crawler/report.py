@@ -14,19 +14,21 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from crawler.drift import drift
+from crawler.items import open_whole
 
 
 class FailureReason(StrEnum):
     """Why a clip was asked for and not stored: closed list."""
 
     NOT_FOUND = "not_found"
-    """404 or 410."""
+    """404 or 410, or no address is named at all."""
     FORBIDDEN = "forbidden"
     """401, 403 or 451."""
     HTTP_ERROR = "http_error"
-    """Any other status that is not 200, too many redirects, or a redirect that leaves the site."""
+    """Any other status that is not 200, too many redirects, one that leaves the site, or audio that comes packed."""
     NOT_AUDIO = "not_audio"
     """The first bytes are those of no audio format: a page saved as .wav."""
     EMPTY_AUDIO = "empty_audio"
@@ -74,14 +76,20 @@ class FailedClip:
 class CrawlReport:
     """Counts of one crawl. ``asked == stored + sum(failed)`` always: a clip is asked once its outcome is known."""
 
-    def __init__(self, source: str, base_url: str) -> None:
+    def __init__(self, source: str, base_url: str, command: str = "crawl") -> None:
         self.source = source
+        self.command = command
+        """What made the report: crawl or replay."""
         self.base_url = base_url
         self.started_at = datetime.now(UTC)
         self.started = time.monotonic()
         self.seconds = 0.0
         self.delay_s = 0.0
         """Seconds between two requests, as set."""
+        self.limit: int | None = None
+        """Clips that were wanted at most, None for all."""
+        self.verified = False
+        """Whether the SHA-256 of what was stored before was compared."""
         self.finish_reason = "running"
         self.error = ""
         """What stopped the crawl as a whole, or kept its list of clips from being complete; "" if nothing did."""
@@ -105,6 +113,8 @@ class CrawlReport:
         """Addresses of robots.txt, tdmrep.json and terms that were kept."""
         self.sample: tuple[int, ...] = ()
         """Bytes of the clips that a dry run asked about."""
+        self.requests_a_clip = 2.0
+        """Its page and its audio; more where addresses redirect, as a dry run finds."""
         self.warnings: list[str] = []
 
     @property
@@ -120,6 +130,23 @@ class CrawlReport:
     def missing(self) -> set[str]:
         """Clips that a crawl would ask."""
         return self.known - self.already - self.left_out.keys() - self.remembered.keys()
+
+    def warn(self, message: str) -> None:
+        """Note what a reader should know, once; "" is nothing."""
+        if message and message not in self.warnings:
+            self.warnings.append(message)
+
+    def fail(self, source_id: str, url: str, reason: FailureReason, detail: str) -> None:
+        """Note a clip that was asked for now and not got."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.failures[source_id] = FailedClip(source_id, url, reason, detail, now)
+
+    def leave_out(self, source_id: str, why: LeftOut, *, stored_in: Path | None = None) -> None:
+        """Note a clip that may not be taken; ``stored_in``: the site's folder, if an earlier run did take it."""
+        self.left_out[source_id] = why
+        if stored_in is not None:
+            words = f"clip {source_id} is stored by an earlier run and now {why}"
+            self.warn(f"{words}: delete records/{source_id}.json and its audio in {stored_in}")
 
     def verdict(self, max_failed: float) -> str | None:
         """Return what is wrong with the crawl, in one line; None if it may be used.
@@ -144,12 +171,14 @@ class CrawlReport:
         """Return the text of crawl_report.json. "bytes" is what came over the line, without headers."""
         values = {
             "source": self.source,
+            "command": self.command,
             "base_url": self.base_url,
             "started_at": self.started_at.isoformat(timespec="seconds"),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 3),
             "finish_reason": self.finish_reason,
             "error": self.error,
+            "limit": self.limit,
             "known": len(self.known),
             "asked": self.asked,
             "stored": len(self.stored),
@@ -157,6 +186,11 @@ class CrawlReport:
             "left_out": self._left_out(),
             "failed": self.failed,
             "failures": [dataclasses.asdict(failure) for _, failure in sorted(self.failures.items())],
+            "earlier_failures": [
+                dataclasses.asdict(failure)
+                for source_id, failure in sorted(self.remembered.items())
+                if source_id not in self.known
+            ],
             "selectors": {name: dict(counts.most_common()) for name, counts in sorted(self.selectors.items())},
             "requests": dict(sorted(self.requests.items())),
             "bytes": self.bytes,
@@ -170,18 +204,34 @@ class CrawlReport:
         """Return the warnings, and what this run's selectors say of a change of the site."""
         return self.warnings + drift(self.selectors, self.known_selectors)
 
+    def plan_json(self) -> dict[str, Any]:
+        """Return what a crawl of the known clips would ask, for a program; bytes is None where no clip told."""
+        missing = len(self.missing)
+        requests = round(missing * self.requests_a_clip)
+        mean = sum(self.sample) / len(self.sample) if self.sample else None
+        return {
+            "pages": missing,
+            "audio_files": missing,
+            "requests": requests,
+            "seconds": requests * self.delay_s,
+            "bytes": None if mean is None else round(missing * mean),
+            "sampled": len(self.sample),
+        }
+
     def plan(self) -> str:
         """Return what a crawl of the known clips would ask, for a dry run."""
         missing = len(self.missing)
         listed = f"{counted(len(self.known), 'clip')} on {counted(self.listing_pages, 'page')}"
-        minutes = f"{2 * missing * self.delay_s / 60:.0f} minutes or more at {self.delay_s:g} s between two"
+        requests = round(missing * self.requests_a_clip)
+        minutes = f"{requests * self.delay_s / 60:.0f} minutes or more at {self.delay_s:g} s between two"
+        listed += self._up_to_limit()
         not_asked = [f"{len(self.already)} are stored already"]
         not_asked += [f"{count} left out ({name})" for name, count in self._left_out().items()]
         not_asked += [f"{len(self.remembered)} failed for good lately"] if self.remembered else []
         lines = [
             f"{self.source}: {self.base_url} lists {listed}; {', '.join(not_asked)}",
             f"{self.source}: a crawl would ask {counted(missing, 'page')} and {counted(missing, 'audio file')}: "
-            f"{2 * missing} requests or a few more, {minutes}",
+            f"about {requests} requests, {minutes}",
         ]
         if missing:
             lines.append(f"{self.source}: {self._bytes(missing)}")
@@ -199,9 +249,10 @@ class CrawlReport:
         by_earlier = len(self.failures.keys() & self.remembered.keys())
         again = f"; {by_earlier} of them by earlier runs, not asked again yet" if by_earlier else ""
         on_pages = f" on {counted(self.listing_pages, 'page')}" if self.listing_pages else ""  # none: a replay
+        compared = ", their SHA-256 compared" if self.verified else ""
         rows = [
-            ("asked", self.asked, f"of {len(self.known)} listed{on_pages}"),
-            ("stored", len(self.stored), f"{len(self.already)} of them by earlier runs"),
+            ("asked", self.asked, f"of {len(self.known)} listed{on_pages}{self._up_to_limit()}"),
+            ("stored", len(self.stored), f"{len(self.already)} of them by earlier runs{compared}"),
             ("failed", len(self.failures), _counts(self.failed) + again),
             ("requests", self.requests.total(), _counts(dict(sorted(self.requests.items())))),
             ("seconds", round(self.seconds), f"{self.bytes / 2**20:.1f} MiB"),
@@ -213,30 +264,50 @@ class CrawlReport:
             lines.append(f"  {name:15}  {_counts(dict(counts.most_common()))}")
         return "\n".join(lines + [f"warning: {warning}" for warning in self.all_warnings()])
 
+    def _up_to_limit(self) -> str:
+        return f", read up to --limit {self.limit}" if self.limit is not None else ""
+
     def _left_out(self) -> dict[str, int]:
         return _most_first(str(why) for why in self.left_out.values())
 
 
-def lasting_failures(path: Path, base_url: str, *, since: datetime) -> dict[str, FailedClip]:
+def write_report(path: Path, report: CrawlReport) -> None:
+    """Write a report, whole or not at all; OSError if it cannot be."""
+    # A folder's name that is not UTF-8 may stand in a message: a lone surrogate, which JSON writes as an escape.
+    with open_whole(path) as file:
+        file.write(report.to_json().encode("utf-8", "backslashreplace"))
+
+
+def command_of(path: Path) -> str:
+    """Return which command made a report: crawl or replay; "" if there is no report."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("command", "crawl"))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""
+
+
+def lasting_failures(path: Path, base_url: str, *, command: str, since: datetime) -> dict[str, FailedClip]:
     """Return the failures of an earlier report that need not be asked again yet, by source_id.
 
     Args:
         path: crawl_report.json; {} if it is not there, or is no report.
         base_url: Only what this very host answered counts.
+        command: Only a report of this command: a replay asks other addresses than a crawl.
         since: Only what was asked since then counts.
     """
+    found = {}
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        if report["base_url"] != base_url:
+        if (report["base_url"], report.get("command", "crawl")) != (base_url, command):
             return {}
-        failures = [FailedClip(**{**entry, "reason": FailureReason(entry["reason"])}) for entry in report["failures"]]
-        return {
-            failure.source_id: failure
-            for failure in failures
-            if failure.reason in LASTING and datetime.fromisoformat(failure.asked_at) >= since
-        }
+        for entry in report["failures"] + report.get("earlier_failures", []):
+            failure = FailedClip(**{**entry, "reason": FailureReason(entry["reason"])})
+            is_recent = since <= datetime.fromisoformat(failure.asked_at) <= datetime.now(UTC)
+            if failure.reason in LASTING and is_recent and isinstance(failure.source_id, str):
+                found[failure.source_id] = failure
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return {}
+        return {}  # of another version, or not of ours
+    return found
 
 
 def _most_first(words: Iterable[str]) -> dict[str, int]:

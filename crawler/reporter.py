@@ -16,10 +16,10 @@ from typing import IO, TYPE_CHECKING, NamedTuple, Self
 from scrapy import signals
 from scrapy.exceptions import CloseSpider
 
-from crawler.items import CRAWL_REPORT, CrawlRecord, open_whole, take_lock
-from crawler.notices import keep_notice
-from crawler.report import CrawlReport, FailedClip, FailureReason, LeftOut, counted, lasting_failures
-from crawler.store import NEXT_STEP, is_full, words_of
+from crawler.items import CRAWL_REPORT, CrawlRecord
+from crawler.notices import NOTICES, keep_notice
+from crawler.report import CrawlReport, FailureReason, LeftOut, counted, lasting_failures, write_report
+from crawler.store import NEXT_STEP, BusyFolderError, claim_folder, is_full, words_of
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
     from crawler.pages.fields import PageFields
     from crawler.spiders.base import SiteSpider
-
-
-NOTICES = "site"
-"""Folder of robots.txt, tdmrep.json and terms, beside the records."""
 
 
 class StoredAudio(NamedTuple):
@@ -55,6 +51,7 @@ class Reporter:
         self.last_failure = ""
         self.open_listings = 0
         self.broken_listing = ""
+        self.is_reserved = False
         self.lock: IO[bytes] | None = None
         self.addresses: dict[str, str] = {}
         self.shared: dict[str, StoredAudio] = {}
@@ -88,21 +85,25 @@ class Reporter:
     def listing_asked(self) -> None:
         """Note that a listing page is on its way."""
         self.open_listings += 1
+        self.progress()
 
     def listing_answered(self, *, is_page: bool) -> None:
         """Note that a listing page came, or that it did not."""
         self.open_listings -= 1
         self.report.listing_pages += is_page
-        self.progress()
 
     def listing_broke(self, message: str) -> None:
         """Note why the list of clips is not whole; this fails the crawl's verdict, not the clips that are known."""
         self.broken_listing = self.broken_listing or message
 
+    def reserved(self, message: str) -> None:
+        """Note that the site may not be read at all."""
+        self.is_reserved = True
+        self.report.error = self.report.error or message
+
     def warn(self, message: str) -> None:
         """Note what a reader of the report should know, once."""
-        if message and message not in self.report.warnings:
-            self.report.warnings.append(message)
+        self.report.warn(message)
 
     def notice(self, url: str, response: Response | None) -> None:
         """Keep a copy of what the site says of itself; None: it did not answer."""
@@ -134,10 +135,7 @@ class Reporter:
 
     def left_out(self, source_id: str, why: LeftOut, *, stored: bool = False) -> None:
         """Note a clip that may not be taken; ``stored``: an earlier run did."""
-        self.report.left_out[source_id] = why
-        if stored:
-            words = f"clip {source_id} is stored by an earlier crawl and now {why}"
-            self.warn(f"{words}: delete records/{source_id}.json and its audio in {self.folder}")
+        self.report.leave_out(source_id, why, stored_in=self.folder if stored else None)
 
     def parsed(self, fields: PageFields) -> None:
         """Note which selectors hit on a page."""
@@ -159,8 +157,7 @@ class Reporter:
         """Note a clip that was asked for and not got."""
         if source_id in self.report.stored:
             return
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        self.report.failures[source_id] = FailedClip(source_id, url, reason, detail, now)
+        self.report.fail(source_id, url, reason, detail)
         self.last_failure = f"last failure {source_id} {reason}"
         self.progress()
 
@@ -178,7 +175,8 @@ class Reporter:
         fresh = report.asked - len(report.already) - len(report.failures.keys() & report.remembered.keys())
         rate = fresh / (now - report.started)
         known = f"{len(report.known)} clips" + (" listed so far" if self.open_listings else "")
-        parts = [f"{report.source}: {report.asked} of {known}", f"{len(report.failures)} failed", f"{rate:.1f} clips/s"]
+        speed = f"{rate:.1f} clips/s" if rate >= 1 else f"{60 * rate:.1f} clips/min"
+        parts = [f"{report.source}: {report.asked} of {known}", f"{len(report.failures)} failed", speed]
         if rate and not self.open_listings:
             left_s = round((len(report.known) - report.asked - len(report.left_out)) / rate)
             parts.append(f"{left_s // 60}:{left_s % 60:02} left")
@@ -190,23 +188,20 @@ class Reporter:
         self.report = CrawlReport(spider.name, spider.site.asked)
         settings = self.crawler.settings
         self.report.delay_s = settings.getfloat("DOWNLOAD_DELAY")
+        self.report.limit, self.report.verified = spider.limit, spider.verify
         if not (spider.site.base_url or settings["CONTACT"]):
-            print(f"{spider.name}: name yourself to the site: -s CONTACT=mailto:you@example.org", file=sys.stderr)
+            option = "-s CONTACT=" if settings.getbool("PRINT_RESULT") else "--contact "
+            print(f"{spider.name}: name yourself to the site: {option}mailto:you@example.org", file=sys.stderr)
         if not spider.retry_failed:
             since = datetime.now(UTC) - timedelta(days=settings.getfloat("RETRY_FAILED_DAYS"))
-            self.report.remembered = lasting_failures(self.path, spider.site.asked, since=since)
+            self.report.remembered = lasting_failures(self.path, spider.site.asked, command="crawl", since=since)
         if spider.dry_run:
             return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.lock = take_lock(self.folder / ".lock")  # a second crawl would remove what this one is writing
-            for part in self.folder.glob("**/*.part"):  # what a killed crawl left half-written
-                part.unlink(missing_ok=True)
-            self.report.failures.update(self.report.remembered)  # a killed crawl remembers what an earlier one learnt
-            self._write()
-            self.report.failures.clear()
-        except BlockingIOError as error:
-            self.report.error = f"another crawl is at work in {self.folder}; wait for it to end"
+            self.lock = claim_folder(self.folder)
+            self._write()  # with what earlier runs learnt, so that a killed one does not lose it
+        except BusyFolderError as error:
+            self.report.error = str(error)
             raise CloseSpider("busy") from error
         except OSError as error:
             self.report.error = f"cannot write to {self.folder}: {words_of(error)}; {NEXT_STEP}"
@@ -246,6 +241,9 @@ class Reporter:
             outcomes = report.stored | report.failures.keys() | report.left_out.keys()
             for source_id in sorted(report.known - outcomes):
                 self.failed(source_id, self.addresses[source_id], FailureReason.CRAWLER_ERROR, "no outcome")
+        if reason == "finished" and spider.limit is None and not self.broken_listing:
+            for line in spider.unmatched_opt_outs():
+                self.warn(f"opt-out list: {line} names no clip that the site lists")
         if self.broken_listing and not report.error:
             is_or_are = "is" if len(report.known) == 1 else "are"
             known = (
@@ -253,7 +251,8 @@ class Reporter:
             )
             report.error = f"{self.broken_listing}; {known}"
         if report.error and reason == "finished":
-            report.finish_reason = "listing_incomplete" if report.known else "unreachable"
+            incomplete = "listing_incomplete" if report.known else "unreachable"
+            report.finish_reason = "reserved" if self.is_reserved else incomplete
         if self.lock is not None:
             try:
                 self._write()
@@ -262,13 +261,13 @@ class Reporter:
             self.lock.close()
         if self.crawler.settings.getbool("PRINT_RESULT"):
             print(report.plan() if spider.dry_run else report.table(), flush=True)
+            if report.stored and not spider.dry_run:
+                print(f"wrote              {self.folder}", flush=True)
             if report.error:
                 print(f"error: {report.error}", file=sys.stderr, flush=True)
 
     def _write(self) -> None:
-        # A folder's name that is not UTF-8 may stand in a message: a lone surrogate, which JSON writes as an escape.
-        with open_whole(self.path) as file:
-            file.write(self.report.to_json().encode("utf-8", "backslashreplace"))
+        write_report(self.path, self.report)
 
 
 def _words_of_bug(failure: Failure) -> str:

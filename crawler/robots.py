@@ -55,7 +55,7 @@ def read_rules(
         why: What happened instead of an answer.
         max_delay_s: A site that asks for a longer Crawl-delay is not asked at all.
     """
-    if status is None or status >= 500:
+    if status is None or status >= 500 or status in (304, 429):
         words = why if status is None else f"HTTP status {status}"
         return Rules(agent, None, f"robots.txt could not be read ({words}), so nothing may be asked")
     if status != 200:

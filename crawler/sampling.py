@@ -47,10 +47,15 @@ class Sampler:
 
     async def _sample(self, spider: SiteSpider) -> None:
         reporter: Reporter = self.crawler.get_extension(Reporter)  # type: ignore[assignment]
-        missing = [source_id for source_id in reporter.addresses if source_id in reporter.report.missing]
+        still = reporter.report.missing
+        missing = [source_id for source_id in reporter.addresses if source_id in still]
         step = max(1, len(missing) // self.clips) if self.clips else len(missing) + 1
-        sizes = [await self._size(spider, reporter.addresses[source_id]) for source_id in missing[::step][: self.clips]]
-        reporter.report.sample = tuple(size for size in sizes if size)
+        report, asked = reporter.report, missing[::step][: self.clips]
+        before = report.requests.total()
+        sizes = [await self._size(spider, reporter.addresses[source_id]) for source_id in asked]
+        report.sample = tuple(size for size in sizes if size)
+        if asked:
+            report.requests_a_clip = max(1.0, (report.requests.total() - before) / len(asked))
         await self.crawler.engine.close_spider_async(reason="finished")
 
     async def _size(self, spider: SiteSpider, page_url: str) -> int:
@@ -58,7 +63,7 @@ class Sampler:
         engine = self.crawler.engine
         try:
             page = await engine.download_async(Request(page_url, callback=NO_CALLBACK))
-            fields = spider.parse_detail(spider.text_of(page), spider.site.canonical(page.url))
+            fields = spider.pages.parse_detail(spider.text_of(page), spider.site.canonical(page.url))
         except (*DOWNLOAD_ERRORS, PageError):
             return 0
         for link in fields.audio:

@@ -5,7 +5,8 @@ A crawl of the real sites keeps these values. ``-s CONTACT=mailto:you@example.or
 
 from __future__ import annotations
 
-BOT_NAME = "wavtext5k-crawl"
+from crawler.site import BOT_NAME as BOT_NAME  # a setting of Scrapy's too
+
 SPIDER_MODULES = ["crawler.spiders"]
 
 # Ours.
@@ -48,6 +49,8 @@ WARN_ON_GENERATOR_RETURN_VALUE = False
 RETRY_TIMES = 4  # a shared host that is busy for some seconds is the common case
 REDIRECT_MAX_TIMES = 5
 METAREFRESH_ENABLED = False  # a page that sends elsewhere by itself is not the page of a sound
+DOWNLOAD_VERIFY_CERTIFICATES = True  # a record must be from the site that it names
+TWISTED_DNS_RESOLVER = "scrapy.resolver.CachingHostnameResolver"  # Scrapy's default knows no IPv6
 DOWNLOAD_TIMEOUT = 60  # for a page, and the longest silence of any answer; audio as a whole: crawler.pipelines
 DOWNLOAD_HANDLERS = {"http": "crawler.downloads.WatchedHandler", "https": "crawler.downloads.WatchedHandler"}
 DOWNLOAD_MAXSIZE = 200 * 2**20  # SoundBible's 2124 is a WAV of 400 MB; its MP3 is asked instead
@@ -71,6 +74,8 @@ DOWNLOADER_MIDDLEWARES = {
     "crawler.politeness.ObeyRobots": 100,
     "scrapy.downloadermiddlewares.retry.RetryMiddleware": None,
     "crawler.politeness.PatientRetry": 550,  # where Scrapy's own stands
+    "scrapy.downloadermiddlewares.httpcache.HttpCacheMiddleware": None,
+    "crawler.cache.PageCache": 900,  # likewise
     "scrapy.downloadermiddlewares.offsite.OffsiteMiddleware": None,  # StayOnSite says more
     "scrapy.downloadermiddlewares.httpauth.HttpAuthMiddleware": None,
 }
@@ -86,4 +91,4 @@ EXTENSIONS = {
     "crawler.sampling.Sampler": 20,
 }
 
-LOG_LEVEL = "INFO"
+LOG_LEVEL = "WARNING"  # progress and the closing table say the rest

@@ -9,7 +9,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib.metadata import version
 from urllib.parse import urlsplit
+
+BOT_NAME = "wavtext5k-crawl"
+"""What the user agent begins with, and robots.txt may name."""
+
+
+def user_agent(contact: str) -> str:
+    """Return the user agent: name, version, and whom to ask if that is said."""
+    contact = " ".join(contact.split())  # a line end would begin a header of its own
+    return f"{BOT_NAME}/{version('wavtext5k')}" + (f" (+{contact})" if contact else "")
+
 
 _BASE_URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?", re.I)
 

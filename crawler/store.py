@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
-from crawler.items import CrawlRecord, RecordError, open_whole, record_file
+from crawler.items import CrawlRecord, RecordError, open_whole, record_file, take_lock
 from crawler.licenses import LICENSE_URLS, license_of
 from crawler.pages.fields import AudioLink, PageFields
 from crawler.rejections import RejectionError
@@ -30,7 +32,39 @@ def is_full(error: OSError) -> bool:
 
 def words_of(error: OSError) -> str:
     """Return what the file system says, for a message."""
-    return "no space left on the disk" if is_full(error) else error.strerror or str(error)
+    if is_full(error):
+        return "no space left on the disk"
+    name = f" ({Path(os.fsdecode(error.filename)).name})" if isinstance(error.filename, str | bytes | Path) else ""
+    return (error.strerror or str(error)) + name
+
+
+class BusyFolderError(Exception):
+    """Another crawl or replay is at work in a folder."""
+
+
+def claim_folder(folder: Path) -> IO[bytes]:
+    """Make a site's folder if need be, hold its lock, and remove what a killed run left half-written.
+
+    Args:
+        folder: ``<raw>/<source>``.
+
+    Returns:
+        The lock: close it to end it.
+
+    Raises:
+        BusyFolderError: If another run holds it; the message says what to do.
+        OSError: If nothing can be written there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = take_lock(folder / ".lock")  # a second run would remove what the first is writing
+    except BlockingIOError as error:
+        raise BusyFolderError(f"another crawl is at work in {folder}; wait for it to end") from error
+    for place in (".", "records", "audio", "site"):  # where runs write, and nobody else's files
+        for part in (folder / place).glob("*.part"):
+            if part.is_file():
+                part.unlink(missing_ok=True)
+    return lock
 
 
 def record_of(
@@ -111,6 +145,8 @@ def stored_record(raw: Path, source: str, source_id: str, *, verify: bool = Fals
     """
     try:
         record = CrawlRecord.from_json(record_file(raw, source, source_id).read_text(encoding="utf-8"))
+        if (record.source, record.source_id) != (source, source_id):
+            return None
         audio = raw / source / record.audio_file
         if audio.stat().st_size != record.bytes:
             return None

@@ -8,7 +8,9 @@ only leave out too much.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from parsel import Selector
@@ -42,9 +44,22 @@ def parse_tdmrep(text: str) -> TdmRules:
     rules = []
     for entry in entries:
         if isinstance(entry, dict) and isinstance(location := entry.get("location"), str):
-            rules.append((location, _is_one(entry.get(HEADER))))
+            path = re.sub(r"^https?://[^/]*", "", location)
+            rules.append((path if path.startswith(("/", "*")) else f"/{path}", _is_one(entry.get(HEADER))))
     note = "" if len(rules) == len(entries) else f"{TDMREP}: {len(entries) - len(rules)} of its rules name no location"
     return TdmRules(tuple(rules), note)
+
+
+def last_tdmrep(folder: Path) -> tuple[TdmRules, str]:
+    """Return the rules of the copy that an earlier run kept, for a site that does not give them now, and words for it.
+
+    Args:
+        folder: Of crawler.notices.
+    """
+    try:
+        return parse_tdmrep((folder / TDMREP.rpartition("/")[2]).read_text(encoding="utf-8-sig")), "its last copy holds"
+    except (OSError, UnicodeDecodeError):
+        return TdmRules(), "taken for no reservation"
 
 
 def _matches(location: str, path: str) -> bool:
@@ -81,4 +96,4 @@ def page_reserves(html: str) -> bool:
 
 
 def _is_one(value: Any) -> bool:
-    return value is not None and value is not False and str(value).strip() in ("1", "True")
+    return value == 1 or str(value).strip() == "1"

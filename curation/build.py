@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crawler.items import CrawlRecord
+from crawler.items import CrawlRecord, address_key
 from curation.clips import ClipTask, Sound, finish, has_flac, recall
 from curation.duplicates import duplicate_groups, find_duplicates
 from curation.engine import WorkerDied, available_cores, run_tasks
@@ -141,7 +141,13 @@ def _clips_before(out: Path) -> set[str]:
 
 
 def _unmatched(records: Mapping[str, CrawlRecord], opted_out: frozenset[str]) -> int:
-    return len(opted_out - records.keys() - {record.page_url for record in records.values()})
+    names = (map(address_key, _names(clip_id, record)) for clip_id, record in records.items())
+    return len(opted_out.difference(*names))
+
+
+def _names(clip_id: str, record: CrawlRecord) -> tuple[str, str, str]:
+    """Return what an opt-out may call a record."""
+    return clip_id, record.page_url, record.audio_url
 
 
 def _unwanted(
@@ -149,7 +155,7 @@ def _unwanted(
 ) -> dict[str, Drop]:
     drops = {}
     for clip_id, record in records.items():
-        text, names = texts[clip_id], (clip_id, record.page_url)
+        text, names = texts[clip_id], _names(clip_id, record)
         drop = check_record(
             rules, names=names, title=text.title, description=text.description, license_id=record.license
         )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from crawler.items import LICENSES
+from crawler.items import LICENSES, address_key
 from curation.errors import ConfigError
 
 
@@ -77,11 +77,12 @@ class RecordRules:
     """Of "title" and "description": texts that must not be empty. The paper's 4,348 clips have both."""
     exclude_licenses: tuple[str, ...] = ()
     opted_out: frozenset[str] = field(default_factory=frozenset)
-    """clip_ids and page addresses whose authors asked to be left out."""
+    """clip_ids and addresses of pages or audio whose authors asked to be left out; kept as their address keys."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.require) - {"title", "description"}):
             raise ConfigError(f"require: {', '.join(map(repr, unknown))} is not title or description")
+        object.__setattr__(self, "opted_out", frozenset(map(address_key, self.opted_out)))
         if unknown := sorted(set(self.exclude_licenses) - set(LICENSES)):
             raise ConfigError(f"exclude_licenses: {', '.join(unknown)} is not one of {', '.join(LICENSES)}")
 
@@ -93,11 +94,11 @@ def check_record(
 
     Args:
         rules: What is wanted.
-        names: What an opt-out may call it: its clip_id and its page address.
+        names: What an opt-out may call it: its clip_id, the address of its page and that of its audio.
         title, description: Cleaned.
         license_id: One of ``crawler.items.LICENSES``.
     """
-    if out := [name for name in names if name in rules.opted_out]:
+    if out := [name for name in names if address_key(name) in rules.opted_out]:
         return Drop(DropReason.OPTED_OUT, f"{out[0]} is on the opt-out list")
     if license_id in rules.exclude_licenses:
         return Drop(DropReason.LICENSE_EXCLUDED, f"license is {license_id}")

@@ -95,7 +95,7 @@ def read_verdicts(raw: Path) -> list[CrawlVerdict]:
 
 
 def read_opt_outs(file: Path) -> frozenset[str]:
-    """Return the clip_ids and page addresses of an opt-out list: one a line, "#" begins a comment line.
+    """Return the clip_ids and addresses of an opt-out list: one a line, "#" begins a comment line.
 
     Raises:
         ConfigError: If it is not UTF-8 text; names the file.

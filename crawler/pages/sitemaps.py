@@ -19,9 +19,9 @@ _STEP = 1 << 16
 _OPEN = re.compile(r"<(?:\w{1,20}:)?(loc|sitemap)(?:\s[^<>]{0,200})?>", re.I)
 
 
-def sitemap_text(body: bytes, declared: str | None = None) -> str:
+def sitemap_text(body: bytes) -> str:
     """Return the text of a sitemap's body, unpacked if it is gzipped; of a broken archive what can be read."""
-    return decode_page(_unpacked(body) if body.startswith(_GZIP) else body, declared)
+    return decode_page(_unpacked(body) if body.startswith(_GZIP) else body, None)
 
 
 def _unpacked(body: bytes) -> bytes:

@@ -11,7 +11,6 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from difflib import get_close_matches
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 from urllib.parse import urldefrag, urlsplit
@@ -21,15 +20,16 @@ from scrapy import Request
 from scrapy.http import Response
 from scrapy.http.request import NO_CALLBACK
 
-from crawler.failures import DOWNLOAD_ERRORS, rejection_of
-from crawler.items import RecordError, read_opt_outs
-from crawler.pages.fields import PageError, PageFields, decode_page, terms_links
+from crawler.failures import DOWNLOAD_ERRORS, LeftOutError, rejection_of
+from crawler.items import CrawlRecord, RecordError, read_opt_outs
+from crawler.notices import NOTICES
+from crawler.pages.fields import TERMS_MAX, PageError, PageFields, decode_page, terms_links
 from crawler.pipelines import header_of
 from crawler.report import FailureReason, LeftOut
 from crawler.reporter import Reporter
-from crawler.site import Site
+from crawler.site import Site, user_agent
 from crawler.store import stored_record
-from crawler.tdm import HEADER, TDMREP, TdmRules, header_reserves, page_reserves, parse_tdmrep
+from crawler.tdm import HEADER, TDMREP, TdmRules, header_reserves, last_tdmrep, page_reserves, parse_tdmrep
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
@@ -38,11 +38,6 @@ if TYPE_CHECKING:
 
 LISTING_PRIORITY = 10
 """Listing pages come before clips, so that progress knows the whole early."""
-
-READ_ON = "-s LISTING_PAGES_MAX=N reads on"
-
-TERMS_PAGES_MAX = 8
-"""Pages of terms that are kept; a site's navigation has two or three."""
 
 
 ARGUMENTS = ("base_url", "limit", "dry_run", "opt_out", "retry_failed", "verify")
@@ -150,27 +145,20 @@ class SiteSpider(scrapy.Spider):
     def update_settings(cls, settings: BaseSettings) -> None:
         """Put the name, version and contact into the user agent, unless one was given on the command line."""
         super().update_settings(settings)
-        contact = " ".join(str(settings["CONTACT"]).split())  # a line end would begin a header of its own
-        agent = f"{settings['BOT_NAME']}/{version('wavtext5k')}" + (f" (+{contact})" if contact else "")
-        settings.set("USER_AGENT", agent, priority="spider")
+        settings.set("USER_AGENT", user_agent(settings["CONTACT"]), priority="spider")
+        # No more under way than is sent, and one that waits: else sixteen clips wait before each listing page.
+        at_once = settings.getint("CONCURRENT_REQUESTS_PER_DOMAIN") + 1
+        settings.set("CONCURRENT_REQUESTS", at_once, priority="spider")
 
     def listings(self) -> Iterable[Request]:
         """Return the requests that the list of clips begins with: see ``listing`` and ``next_listing``."""
         raise NotImplementedError
 
-    def parse_detail(self, html: str, url: str) -> PageFields:
-        """Return what a clip's page tells; PageError if it is not one."""
-        return self.pages.parse_detail(html, url)
-
-    def id_of(self, url: str) -> str | None:
-        """Return the clip that an address of the site shows; None if it is no clip's page."""
-        return self.pages.id_of(url)
-
     async def start(self) -> AsyncIterator[Any]:
         """Read what the site reserves and its terms, then the list of clips."""
         await self._read_tdmrep()
         if self.obeys_tdm and self.tdm.reserves("/"):
-            self.reporter.listing_broke(f"{self.home}{TDMREP} reserves text and data mining of the whole site")
+            self.reporter.reserved(f"{self.home}{TDMREP} reserves text and data mining of the whole site")
             return
         for request in self._terms_pages(self.terms):
             yield request
@@ -213,7 +201,7 @@ class SiteSpider(scrapy.Spider):
                 self.queued.add(page_url)
                 self.waiting.append(page_url)
 
-    def next_listing(self, callback: Any, errback: Any) -> Iterator[Request]:
+    def next_listing(self, callback: Any, errback: Any, **arguments: Any) -> Iterator[Request]:
         """Yield a request for the next page that was noted, if one is left and more clips are wanted.
 
         One page after the other, so that a crawl with a limit reads no more of them than it needs: call it once at the
@@ -223,15 +211,16 @@ class SiteSpider(scrapy.Spider):
         if not self.waiting or self.has_enough:
             return
         if self.listings_asked >= most:
-            self.reporter.listing_broke(f"{self.waiting[0]} is left after {most} listing pages; {READ_ON}")
+            words = f"{self.waiting[0]} is left after {most} listing pages"
+            self.reporter.listing_broke(f"{words}; -s LISTING_PAGES_MAX=N reads on")
             return
-        yield self.listing(self.waiting.popleft(), callback, errback)
+        yield self.listing(self.waiting.popleft(), callback, errback, **arguments)
 
     def listing_text(self, response: Response) -> str:
         """Return the text of a listing page, and note that it came."""
         self.reporter.listing_answered(is_page=True)
         if self.obeys_tdm and header_reserves(header_of(response, HEADER)):
-            self.reporter.listing_broke(f"{response.url} reserves text and data mining (header {HEADER})")
+            self.reporter.reserved(f"{response.url} reserves text and data mining (header {HEADER})")
             return ""
         return self.text_of(response)
 
@@ -242,7 +231,9 @@ class SiteSpider(scrapy.Spider):
     def terms_found(self, html: str, url: str) -> Iterator[Request]:
         """Yield requests for the site's terms that a page links to, each once a crawl."""
         for link in terms_links(html, url):
-            if self.site.target(link) is not None and self.id_of(link) is None:  # not a sound called "License plate"
+            if (
+                self.site.target(link) is not None and self.pages.id_of(link) is None
+            ):  # not a sound called "License plate"
                 yield from self._terms_pages([self.site.canonical(link)])
 
     def clips(self, links: dict[str, str]) -> Iterator[Request]:
@@ -255,11 +246,14 @@ class SiteSpider(scrapy.Spider):
                 return
             page_url = self.site.canonical(url)
             record = stored_record(self.raw, self.name, source_id, verify=self.verify)
-            if why := self._left_out(source_id, page_url):
+            if why := self._left_out(source_id, page_url, record):
                 report.known.add(source_id)
                 self.reporter.left_out(source_id, why, stored=record is not None)
                 continue
+            if self.verify and record is None and (old := stored_record(self.raw, self.name, source_id)):
+                self.reporter.warn(f"{old.audio_file} is not what was stored; it is asked again")
             self.reporter.listed(source_id, page_url, already=record)
+            self.reporter.progress()  # with --verify a listing takes its time
             if not (record or self.dry_run or source_id in report.remembered):
                 # dont_filter: we know by id what was asked, and two pages that redirect to one are two failures.
                 yield Request(
@@ -267,6 +261,7 @@ class SiteSpider(scrapy.Spider):
                     self.clip_page,
                     errback=self.clip_failed,
                     cb_kwargs={"source_id": source_id},
+                    meta={"revalidate": self.retry_failed},  # what was wrong with a clip may be its page
                     dont_filter=True,
                 )
 
@@ -275,7 +270,7 @@ class SiteSpider(scrapy.Spider):
         url = self.site.canonical(response.url)
         html = self.text_of(response)
         try:
-            fields = self.parse_detail(html, url)
+            fields = self.pages.parse_detail(html, url)
             if fields.source_id != source_id:
                 raise PageError(f"the site answers with clip {fields.source_id}")
         except PageError as error:
@@ -292,6 +287,9 @@ class SiteSpider(scrapy.Spider):
     def clip_failed(self, failure: Failure) -> None:
         """Note why a clip's page did not come."""
         request = failure.request  # type: ignore[attr-defined]
+        if isinstance(failure.value, LeftOutError):  # where its page led to
+            self.reporter.left_out(request.cb_kwargs["source_id"], failure.value.why)
+            return
         rejection = rejection_of(failure.value)
         url = self.site.canonical(request.url)
         self.reporter.failed(request.cb_kwargs["source_id"], url, rejection.reason, f"its page: {rejection}")
@@ -318,19 +316,30 @@ class SiteSpider(scrapy.Spider):
         ids = {source_id for address in addresses if (source_id := self._id_on_site(address))}
         return lines | addresses | {f"{self.name}-{source_id}" for source_id in ids}
 
+    def unmatched_opt_outs(self) -> list[str]:
+        """Return the clip_ids of this site on the opt-out list that are none of its clips."""
+        known = {f"{self.name}-{source_id}" for source_id in self.reporter.report.known}
+        return sorted(line for line in self.opt_outs - known if line.startswith(f"{self.name}-"))
+
     def _id_on_site(self, address: str) -> str | None:
         try:
-            return self.id_of(address) if self.site.target(address) is not None else None
+            return self.pages.id_of(address) if self.site.target(address) is not None else None
         except ValueError:  # a line that is no address
             return None
 
-    def _left_out(self, source_id: str, page_url: str) -> LeftOut | None:
-        if f"{self.name}-{source_id}" in self.opt_outs or page_url in self.opt_outs:
+    def left_out(self, url: str) -> LeftOut | None:
+        """Return why an address may not be asked; None if it may."""
+        if self.opt_outs and self.site.canonical(url) in self.opt_outs:
             return LeftOut.OPTED_OUT
-        parts = urlsplit(page_url)
+        parts = urlsplit(url)
         if self.obeys_tdm and self.tdm.reserves(parts.path + (f"?{parts.query}" if parts.query else "")):
             return LeftOut.TDM_RESERVED
         return None
+
+    def _left_out(self, source_id: str, page_url: str, record: CrawlRecord | None) -> LeftOut | None:
+        if f"{self.name}-{source_id}" in self.opt_outs or (record and record.audio_url in self.opt_outs):
+            return LeftOut.OPTED_OUT
+        return self.left_out(page_url)
 
     async def _read_tdmrep(self) -> None:
         url = self.home + TDMREP
@@ -338,18 +347,23 @@ class SiteSpider(scrapy.Spider):
         try:
             request = Request(url, callback=NO_CALLBACK, meta={"revalidate": True})
             response = await self.crawler.engine.download_async(request)
-        except DOWNLOAD_ERRORS:
-            return  # a site that does not answer says so at its listing
-        self.reporter.notice(url, response)
-        if response.status == 200:
-            self.tdm = parse_tdmrep(decode_page(response.body, None))
-            self.reporter.warn(self.tdm.note)
-        elif response.status not in (404, 410):
-            self.reporter.warn(f"{url} answers with HTTP status {response.status}: taken for no reservation")
+        except DOWNLOAD_ERRORS as error:
+            why = str(rejection_of(error))
+        else:
+            self.reporter.notice(url, response)
+            if response.status == 200:
+                self.tdm = parse_tdmrep(decode_page(response.body, None))
+                self.reporter.warn(self.tdm.note)
+                return
+            if response.status in (404, 410):
+                return
+            why = f"HTTP status {response.status}"
+        self.tdm, words = last_tdmrep(self.raw / self.name / NOTICES)
+        self.reporter.warn(f"{url} could not be read ({why}): {words}")
 
     def _terms_pages(self, urls: Iterable[str]) -> Iterator[Request]:
         for url in urls:
-            if url not in self.terms_seen and len(self.terms_seen) < TERMS_PAGES_MAX:
+            if url not in self.terms_seen and len(self.terms_seen) < TERMS_MAX:
                 self.terms_seen.add(url)
                 yield Request(
                     self.site.asked_url(url),

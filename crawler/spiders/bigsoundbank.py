@@ -28,9 +28,6 @@ SITEMAPS_MAX = 50
 BARREN_SEARCHES_MAX = 25
 """Searches in a row that bring no new sound; then the words are used up, whatever is left of them."""
 
-SEARCHES_MAX = 500
-"""Searches in all, unless the setting BIGSOUNDBANK_SEARCHES_MAX says otherwise."""
-
 
 class BigSoundBankSpider(SiteSpider):
     """About 3,600 sounds, CC0 since 2026."""
@@ -64,8 +61,10 @@ class BigSoundBankSpider(SiteSpider):
         yield from self._next_sitemap()
 
     def sitemap_failed(self, failure: Failure) -> Iterator[Request]:
-        """Yield what to read instead of a sitemap, if the site answers at all."""
-        if not isinstance(failure.value, HttpError | RobotsForbidError):
+        """Yield what to read instead of a sitemap that is not there; one that cannot be had now ends the list."""
+        error = failure.value
+        is_gone = isinstance(error, HttpError) and error.response.status in (401, 403, 404, 410, 451)
+        if not (is_gone or isinstance(error, RobotsForbidError)):
             self.listing_failed(failure)
             return
         self.reporter.listing_answered(is_page=False)
@@ -145,7 +144,7 @@ class BigSoundBankSpider(SiteSpider):
         known = len(self.reporter.report.known)
         self.barren = 0 if known > self.known_before else self.barren + 1
         self.known_before = known
-        most = self.settings.getint("BIGSOUNDBANK_SEARCHES_MAX", SEARCHES_MAX)
+        most = self.settings.getint("BIGSOUNDBANK_SEARCHES_MAX")
         if not (self.may_search and self.to_search) or self.barren >= BARREN_SEARCHES_MAX or self.searches >= most:
             return ""
         self.searches += 1

@@ -10,7 +10,7 @@ from scrapy.spidermiddlewares.httperror import HttpError
 from twisted.python.failure import Failure
 
 from crawler.pages import soundbible as pages
-from crawler.spiders.base import READ_ON, SiteSpider
+from crawler.spiders.base import SiteSpider
 
 
 class SoundBibleSpider(SiteSpider):
@@ -20,6 +20,9 @@ class SoundBibleSpider(SiteSpider):
     home = pages.HOME
     hosts = ("soundbible.com", "www.soundbible.com")
     pages = pages
+
+    last_linked = 0
+    """Highest listing page that a page with new clips has linked to."""
 
     def listings(self) -> Iterator[Request]:
         yield self._listing_page(1)
@@ -31,22 +34,31 @@ class SoundBibleSpider(SiteSpider):
         is_new = any(source_id not in self.reporter.report.known for source_id in links)
         yield from self.terms_found(html, url)
         yield from self.clips(links)
-        last, most = pages.last_listing_page(html), self.settings.getint("LISTING_PAGES_MAX")
-        if is_new and not self.has_enough and number < most:
-            yield self._listing_page(number + 1)
-        elif is_new and not self.has_enough:
-            self.reporter.listing_broke(f"{response.url} still lists new clips, after {most} listing pages; {READ_ON}")
-        elif not links and number < last:
-            self.reporter.listing_broke(f"{response.url} lists no clip, though page {last} is linked")
+        if is_new:
+            self.last_linked = max(self.last_linked, pages.last_listing_page(html))
+        elif number < self.last_linked and not self.has_enough:
+            self.reporter.listing_broke(f"{response.url} lists no new clip, though page {self.last_linked} is linked")
+        if is_new or number < self.last_linked:
+            yield from self._next_page(number)
 
-    def listing_page_failed(self, failure: Failure) -> None:
-        """End the listing: past its end the site may answer 404, which is no failure unless it is the first page."""
+    def listing_page_failed(self, failure: Failure) -> Iterator[Request]:
+        """End the listing, or go on behind a gap in it.
+
+        Past its end the site may answer 404, which is no failure unless it is the first page or a later one is linked.
+        """
         error = failure.value
         number = failure.request.cb_kwargs["number"]  # type: ignore[attr-defined]
-        if number > 1 and isinstance(error, HttpError) and error.response.status in (404, 410):
+        is_gone = isinstance(error, HttpError) and error.response.status in (404, 410)
+        if is_gone and number > max(1, self.last_linked):
             self.reporter.listing_answered(is_page=False)
             return
         self.listing_failed(failure)
+        if isinstance(error, HttpError) and number < self.last_linked:
+            yield from self._next_page(number)
+
+    def _next_page(self, number: int) -> Iterator[Request]:
+        self.queue_listings([pages.listing_url(number + 1)])
+        yield from self.next_listing(self.listing_page, self.listing_page_failed, number=number + 1)
 
     def _listing_page(self, number: int) -> Request:
         return self.listing(pages.listing_url(number), self.listing_page, self.listing_page_failed, number=number)

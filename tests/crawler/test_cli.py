@@ -50,7 +50,12 @@ def test_a_missing_scrapy_names_the_extra() -> None:
         (("soundbible", "--base-url", "http://user:pw@127.0.0.1"), "base_url must be like http://127.0.0.1:8000"),
         (("soundbible", "-s", "LOG_LEVEL"), "must be NAME=VALUE"),
         (("soundbible", "-s", "LOG_LEVEL=foo"), "LOG_LEVEL must be one of CRITICAL"),
-        (("soundbible", "-s", "DOWNLOAD_DELAY=abc"), "DOWNLOAD_DELAY must be a number, got 'abc'"),
+        (("soundbible", "-s", "DOWNLOAD_DELAY=abc"), "DOWNLOAD_DELAY must be a number, 0 or more, got 'abc'"),
+        (("soundbible", "-s", "DOWNLOAD_DELAY=-1"), "DOWNLOAD_DELAY must be a number, 0 or more, got '-1'"),
+        (
+            ("soundbible", "-s", "DOWLOAD_DELAY=3"),
+            "no setting is called 'DOWLOAD_DELAY'; did you mean 'DOWNLOAD_DELAY'?",
+        ),
         (("soundbible", "-s", "ROBOTSTXT_OBEY=maybe"), "ROBOTSTXT_OBEY must be 1 or 0, got 'maybe'"),
         (("soundbible", "-s", "ITEM_PIPELINES=abc"), "ITEM_PIPELINES must be JSON, got 'abc'"),
         (("soundbible", "-s", "RAW_DIR=c5", "--raw", "c4b"), "say --raw"),

@@ -25,3 +25,10 @@ def test_text_that_vanishes_on_a_first_crawl_is_named() -> None:
 def test_few_pages_say_nothing() -> None:
     assert drift({"title": {"slug": 19}}, {"title": {"h3": 1000}}) == []
     assert drift({"title": {"slug": 30}}, {"title": {"h3": 19}}) == []
+
+
+def test_a_field_that_many_selectors_gave_and_none_does_now() -> None:
+    before = {"title": {"a": 25, "b": 25, "c": 25, "d": 25}}
+    assert drift({"title": {"none": 100}}, before) == [
+        "title: none on 100% of this run's 100 pages and on 0% of those before; has the site changed its layout?"
+    ]

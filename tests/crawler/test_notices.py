@@ -50,6 +50,8 @@ def test_an_index_that_is_damaged_is_written_anew(tmp_path: Path, junk: bytes) -
         ("https://a.example/", "index.html"),
         ("https://a.example/legal?id=3", "legal-id-3.html"),
         ("https://a.example/..%2F..%2Fetc", "2F..-2Fetc.html"),
+        ("https://a.example/fr/terms.html", "fr-terms.html"),
+        ("https://a.example/.well-known/tdmrep.json", "tdmrep.json"),
         ("https://a.example/notices.json", "notices.json.html"),
         ("https://a.example/" + "x" * 500 + ".html", "x" * 80 + ".html"),
     ],

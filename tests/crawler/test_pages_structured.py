@@ -149,7 +149,6 @@ def test_sitemap_text_unpacks_as_far_as_it_can() -> None:
     xml = "<urlset><loc>é</loc></urlset>" + "<url/>" * 5_000
     packed = gzip.compress(xml.encode())
     assert sitemap_text(packed) == sitemap_text(xml.encode()) == xml
-    assert sitemap_text(xml.encode("cp1252"), "text/xml; charset=iso-8859-1") == xml
     assert xml.startswith(sitemap_text(packed[:-30]))
     assert len(sitemap_text(packed[:-30])) > 20
     assert sitemap_text(b"\x1f\x8bnot gzip") == ""

@@ -11,11 +11,15 @@ from collections.abc import Callable
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from scrapy.settings import Settings
 
-from crawler.politeness import retry_after_s
+from crawler.items import RecordError, read_opt_outs
+from crawler.politeness import slow_down
+from crawler.rejections import retry_after_s
 from demo.site import Clip, Site, serve
 from tests.crawler.conftest import Crawl, environment, read_records, read_report
 
@@ -97,7 +101,7 @@ def test_a_reservation_of_the_whole_site_ends_the_crawl(
         assert [path for _, path, _ in site.requests] == ["/robots.txt", "/.well-known/tdmrep.json"]
         allowed = crawl("soundbible", site.base_url, "-s", "TDMREP_OBEY=0")
     assert done.returncode == 1
-    assert "tdmrep.json reserves text and data mining of the whole site; no clip is known" in done.stderr
+    assert "tdmrep.json reserves text and data mining of the whole site\n" in done.stderr
     assert allowed.returncode == 0
 
 
@@ -138,7 +142,7 @@ def test_opt_outs_by_id_page_old_page_and_audio_address(
             f"bigsoundbank-{stored}",
             "soundbible-5",
             "https://elsewhere.example/detail-0005-x.html",
-            "not an [address://",
+            "BigSoundBank-0001   # twice, and said why",
         ]
         (tmp_path / "optout.txt").write_text("\n".join(lines), encoding="utf-8")
         site.requests.clear()
@@ -150,7 +154,7 @@ def test_opt_outs_by_id_page_old_page_and_audio_address(
     report = read_report(tmp_path / "raw", "bigsoundbank")
     assert report["left_out"] == {"opted_out": 5}
     assert (report["known"], report["asked"], report["stored"]) == (6, 1, 1)
-    assert f"warning: clip {stored} is stored by an earlier crawl and now opted_out: delete records/" in done.stdout
+    assert f"warning: clip {stored} is stored by an earlier run and now opted_out: delete records/" in done.stdout
 
 
 def test_an_opt_out_list_that_is_none_is_refused(crawl: Crawl, tmp_path: Path) -> None:
@@ -160,6 +164,17 @@ def test_an_opt_out_list_that_is_none_is_refused(crawl: Crawl, tmp_path: Path) -
     assert done.returncode == 2
     assert f"{file}: not UTF-8 text" in done.stderr
     assert crawl("soundbible", "http://127.0.0.1:1", "--opt-out", str(tmp_path / "gone.txt")).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["10001", "soundbible", "nonsense line", "soundbible-../x", "Sound Bible-3", "https://[not-an-address", "://"],
+)
+def test_an_opt_out_that_names_nothing_is_refused_by_its_line(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "optout.txt"
+    file.write_text(f"# asked for\nsoundbible-1\n{line}\n", encoding="utf-8")
+    with pytest.raises(RecordError, match=r"optout.txt: line 3: .* is neither a clip_id"):
+        read_opt_outs(file)
 
 
 def test_verify_finds_audio_whose_bytes_have_changed(
@@ -172,8 +187,11 @@ def test_verify_finds_audio_whose_bytes_have_changed(
         file.write_bytes(whole[:-1] + b"x")
         assert crawl("soundbible", site.base_url).returncode == 0
         assert file.read_bytes() != whole, "size and hash are trusted without reading"
-        assert crawl("soundbible", site.base_url, "--verify").returncode == 0
+        done = crawl("soundbible", site.base_url, "--verify")
+    assert done.returncode == 0, done.stderr
     assert file.read_bytes() == whole
+    assert "1 of them by earlier runs, their SHA-256 compared" in done.stdout
+    assert "warning: audio/1.wav is not what was stored; it is asked again" in done.stdout
 
 
 def test_pages_come_from_the_cache_while_they_are_fresh_and_are_then_asked_with_conditions(
@@ -239,7 +257,35 @@ def test_drift_shows_as_a_number_that_jumps(audio: Path, make_clip: MakeClip, cr
     assert len(read_records(tmp_path / "raw", "soundbible")) == 43
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("120", 120.0), (" 0 ", 0.0), ("soon", None), ("", None), ("-5", None)])
+def test_what_is_gone_stays_known_through_a_shorter_run(
+    audio: Path, make_clip: MakeClip, crawl: Crawl, tmp_path: Path
+) -> None:
+    clips = [*(make_clip(number) for number in range(2, 6)), make_clip(1, fault="dead")]
+    with serve(clips, audio) as site:
+        assert crawl("soundbible", site.base_url, "--max-failed", "1").returncode == 0
+        assert crawl("soundbible", site.base_url, "--limit", "2").returncode == 0
+        assert not read_report(tmp_path / "raw", "soundbible")["failures"]
+        site.requests.clear()
+        assert crawl("soundbible", site.base_url, "--max-failed", "1").returncode == 0
+        assert not [path for _, path, _ in site.requests if path.startswith(("/1-", "/grab.php?id=1&"))]
+    assert read_report(tmp_path / "raw", "soundbible")["failed"] == {"not_found": 1}
+
+
+def test_a_slot_that_is_made_anew_keeps_the_pace() -> None:
+    crawler = SimpleNamespace(
+        engine=SimpleNamespace(downloader=SimpleNamespace(per_slot_settings={}, slots={})),
+        spider=SimpleNamespace(name="x"),
+        settings=Settings({"DOWNLOAD_DELAY": 1.0}),
+        get_extension=lambda kind: None,
+    )
+    slow_down(crawler, 0.001)  # type: ignore[arg-type]
+    assert crawler.engine.downloader.per_slot_settings == {"x": {"delay": 1.0, "jitter": 0.0}}
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("120", 120.0), (" 0 ", 0.0), ("Wed, 21 Oct 99999 07:28:00 GMT", None), ("soon", None), ("", None), ("-5", None)],
+)
 def test_retry_after(value: str, seconds: float | None) -> None:
     assert retry_after_s(value) == seconds
 

@@ -25,7 +25,7 @@ def test_one_page_is_no_pages() -> None:
     assert "of 1 listed on 1 page\n" in report.table()
     assert "lists 1 clip on 1 page;" in report.plan()
     report.known.add("another")
-    assert "would ask 2 pages and 2 audio files: 4 requests" in report.plan()
+    assert "would ask 2 pages and 2 audio files: about 4 requests" in report.plan()
 
 
 def test_asked_is_stored_plus_failed() -> None:

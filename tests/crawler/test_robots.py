@@ -14,7 +14,10 @@ def test_a_site_without_the_file_allows_everything_and_asks_for_nothing() -> Non
         assert (rules.crawl_delay_s, rules.note) == (0.0, "")
 
 
-@pytest.mark.parametrize(("status", "words"), [(500, "HTTP status 500"), (503, "HTTP status 503"), (None, "refused")])
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(500, "HTTP status 500"), (429, "HTTP status 429"), (304, "HTTP status 304"), (None, "refused")],
+)
 def test_a_site_that_cannot_answer_allows_nothing(status: int | None, words: str) -> None:
     rules = read_rules(status, b"User-agent: *\nAllow: /", agent=AGENT, why="connection refused")
     assert not rules.allows("https://a.example/")
@@ -22,7 +25,7 @@ def test_a_site_that_cannot_answer_allows_nothing(status: int | None, words: str
     assert words in rules.note
 
 
-@pytest.mark.parametrize("status", [401, 403, 429])
+@pytest.mark.parametrize("status", [401, 403, 418])
 def test_other_errors_of_the_client_are_no_rules_and_are_said(status: int) -> None:
     rules = read_rules(status, b"Disallow: /", agent=AGENT)
     assert rules.allows("https://a.example/x")

@@ -6,7 +6,7 @@ import pytest
 
 from crawler.items import CrawlRecord
 from crawler.pages.fields import AudioLink, PageFields
-from crawler.rejections import RejectionError, check_audio
+from crawler.rejections import RejectionError, check_audio, telling
 from crawler.report import FailureReason
 from crawler.store import record_of, stored_record, write_clip
 
@@ -88,6 +88,13 @@ def test_what_is_no_audio_has_a_reason(status: int, body: bytes, reason: str) ->
     with pytest.raises(RejectionError) as caught:
         check_audio(status, body)
     assert caught.value.reason == reason
+
+
+def test_what_may_come_tomorrow_goes_before_what_is_gone_for_good() -> None:
+    gone = RejectionError(FailureReason.NOT_AUDIO, "a page")
+    busy = RejectionError(FailureReason.FORBIDDEN, "403")
+    assert telling([gone, busy]) is busy
+    assert telling([gone]) is gone
 
 
 def test_audio_has_the_extension_of_its_content() -> None:
