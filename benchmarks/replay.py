@@ -131,9 +131,8 @@ def main(
         job = Job(raw=out / "raw", manners=manners, base_urls={name: site.base_url for name, site in sites.items()})
 
         began = time.monotonic()
-        table = Table(out / "replay_check.csv", again=False)
-        verdict = check(rows, job, table)
-        table.close()
+        with Table(out / "replay_check.csv", again=False) as table:
+            verdict = check(rows, job, table)
         print(f"\n{table_text(verdict)}")
         print_outcome("check", sites, time.monotonic() - began)
 

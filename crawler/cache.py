@@ -30,7 +30,7 @@ COLUMNS = ("url TEXT", "status INTEGER", "headers TEXT", "body BLOB", "stored_at
 
 
 class PageCache(HttpCacheMiddleware):
-    """Downloader middleware: Scrapy's, which would also hand out an old page, robots.txt too, of a site that is down."""
+    """Downloader middleware: Scrapy's, but for handing out old pages, robots.txt too, of a site that is down."""
 
     def process_exception(self, request: Request, exception: Exception, spider: Spider | None = None) -> None:
         """Let it be an exception."""

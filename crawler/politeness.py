@@ -41,7 +41,8 @@ class LeftSite(IgnoreRequest):
 class StayOnSite:
     """Downloader middleware: sends each request to where the site is asked; a foreign host is an IgnoreRequest.
 
-    It also asks nothing that is opted out or reserved, and gives all requests of a site one download slot, hence one pace, and pages a size that a page may have.
+    It also asks nothing that is opted out or reserved, and gives all requests of a site one download slot, hence one
+    pace, and pages a size that a page may have.
     """
 
     def __init__(self, crawler: Crawler) -> None:

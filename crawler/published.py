@@ -79,15 +79,20 @@ def read_published(path: Path) -> Published:
     rows: list[PublishedRow] = []
     refused: list[str] = []
     line_of: dict[tuple[str, str], int] = {}
-    for line, values in _values(path, text):
-        try:
-            row = _row(line, values)
-            first = line_of.setdefault((row.source, row.source_id), line)
-            if first != line:
-                raise PublishedError(f"{row.source} {row.source_id} is already that of line {first}")
-            rows.append(row)
-        except PublishedError as error:
-            refused.append(f"{path}: line {line}: {error}")
+    limit = csv.field_size_limit()
+    csv.field_size_limit(max(limit, len(text)))  # of all readers of this process; a long text must not cost the list
+    try:
+        for line, values in _values(path, text):
+            try:
+                row = _row(line, values)
+                first = line_of.setdefault((row.source, row.source_id), line)
+                if first != line:
+                    raise PublishedError(f"{row.source} {row.source_id} is already that of line {first}")
+                rows.append(row)
+            except PublishedError as error:
+                refused.append(f"{path}: line {line}: {error}")
+    finally:
+        csv.field_size_limit(limit)
     return Published(tuple(rows), tuple(refused))
 
 
@@ -116,7 +121,9 @@ def parse_tags(text: str) -> tuple[str, ...]:
     while not (end := _END.match(text, at)):
         item = _ITEM.match(text, at)
         if item is None:
-            raise PublishedError(f"column 'tags': sign {at + 1} of the list must begin a tag, got {_short(text[at:])}")
+            raise PublishedError(
+                f"column 'tags': character {at + 1} of the list must begin a tag, got {_short(text[at:])}"
+            )
         at = item.end()
         tag = fragment_text(item["element"]).strip() if item["element"] else _string(item["string"]).strip()
         if leaked and leaked != tag:
@@ -126,7 +133,7 @@ def parse_tags(text: str) -> tuple[str, ...]:
             tags.append(tag)
     if end.end() != len(text):
         raise PublishedError(
-            f"column 'tags': the list ends at sign {end.end()}, then follows {_short(text[end.end() :])}"
+            f"column 'tags': the list ends at character {end.end()}, then follows {_short(text[end.end() :])}"
         )
     return (*tags, leaked) if leaked else tuple(tags)
 
@@ -141,11 +148,16 @@ _END = re.compile(r"\s*\]")
 
 def _values(path: Path, text: str) -> Iterator[tuple[int, dict[str, str] | str]]:
     """Yield the line and the fields of each row by column; in their place a message for a row of a wrong number."""
-    # Not text.splitlines(): it would also cut at signs that are no line end in CSV, and at those inside quotes.
-    reader = csv.reader(re.findall(r"[^\n]*\n|[^\n]+$", text), strict=True)
+    # Not text.splitlines(): it would also cut at characters that are no line end in CSV.
+    lines = re.findall(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+$", text)
+    _check_separator(path, "".join(lines[:1]))
+    reader = csv.reader(lines, strict=True)
     begins = 1
     try:
         header = [name.strip() for name in next(reader, [])]
+        for name in COLUMNS:
+            if header.count(name) > 1:
+                raise PublishedError(f"{path}: line 1: column {name!r} stands twice; leave one")
         if missing := [name for name in COLUMNS if name not in header]:
             found = f"the columns are {', '.join(header)[:200]}" if len(header) > 1 else f"it begins {_short(text)}"
             raise PublishedError(f"{path}: line 1: missing: {', '.join(missing)}; {found}; expected WavText5K.csv's")
@@ -161,6 +173,12 @@ def _values(path: Path, text: str) -> Iterator[tuple[int, dict[str, str] | str]]
             f"{path}: line {begins}: the row that begins here is not CSV: {error}; "
             "mend its quotes, or fetch the file again if it broke off"
         ) from error
+
+
+def _check_separator(path: Path, header: str) -> None:
+    for separator, words in ((";", "';'"), ("\t", "tabs")):
+        if set(COLUMNS) <= {name.strip(' "\r\n') for name in header.split(separator)}:
+            raise PublishedError(f"{path}: line 1: separated by {words}, must be by commas; save it as CSV with commas")
 
 
 def _row(line: int, values: dict[str, str] | str) -> PublishedRow:
@@ -212,7 +230,7 @@ def _string(literal: str) -> str:
         return literal[1:-1]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "\d" is a mistake in a program, here it is two signs
+            warnings.simplefilter("ignore")  # "\d" is a mistake in a program, here it is two characters
             return str(ast.literal_eval(literal))
     except (ValueError, SyntaxError) as error:
         raise PublishedError(f"column 'tags': {_short(literal)} is no string: {error}") from error

@@ -2,13 +2,15 @@
 
 Reads the rows of crawler.published; writes records, audio and crawl_report.json as a crawl does, and leaves alone what
 one has stored. A row whose link is dead is healed through the clip's page: its number has stayed the same through all
-changes of address, and the page names the media that answer today. Title, description and tags are the list's own,
-for the replay brings back a data set as it was published; author and licence come from the page, as the list has none.
+changes of address, and the page names the media that answer today. A page is read before its audio, as it may reserve
+that; only a link that leads to the page itself is asked first. Title, description and tags are the list's own, for the
+replay brings back a data set as it was published; author and licence come from the page, as the list has none.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import threading
 import time
@@ -16,30 +18,44 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO
-from urllib.parse import urlsplit
 
 from crawler import settings
-from crawler.items import CRAWL_REPORT, open_whole, take_lock
+from crawler.items import CRAWL_REPORT
+from crawler.notices import NOTICES
+from crawler.opt_outs import OptOuts
 from crawler.pages.fields import AudioLink, PageError, PageFields, decode_page
 from crawler.published import PAGES, PublishedRow, hosts_of
-from crawler.rejections import RejectionError, check_audio, rejection_of_status
+from crawler.rejections import RejectionError, check_audio, rejection_of_status, telling
 from crawler.replay_client import (
     Answer,
     BusyError,
     Manners,
+    OptedOutError,
     ReservedError,
     SiteClient,
     SiteClosedError,
     StoppedError,
 )
-from crawler.report import CrawlReport, FailedClip, FailureReason, LeftOut, lasting_failures
+from crawler.report import CrawlReport, FailureReason, LeftOut, command_of, lasting_failures, write_report
 from crawler.site import Site
-from crawler.store import NEXT_STEP, is_full, record_of, stored_record, words_of, write_clip
+from crawler.store import (
+    NEXT_STEP,
+    BusyFolderError,
+    claim_folder,
+    is_full,
+    record_of,
+    stored_record,
+    words_of,
+    write_clip,
+)
 from crawler.tdm import page_reserves
 
+REPLAY_REPORT = "replay_report.json"
+"""Of a replay into a folder that a crawl has filled."""
 CSV_LINK = "csv download_link"
 """What ``extra.selectors.audio`` says of a row whose published link is alive."""
+_LEADS_TO_PAGE = re.compile(r"https://bigsoundbank\.com/UPLOAD/wav/", re.I)
+"""Published links that are dead and lead to the clip's own page: one request less than page and link apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,15 +111,6 @@ def client_of(source: str, job: Job, stop: threading.Event) -> SiteClient:
     return SiteClient(Site(PAGES[source].HOME, hosts_of(source), base_url), job.manners, stop)
 
 
-def opted_out(site: Site, opt_outs: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the ids of a site's clips that an opt-out list names, by clip_id or page, and its other addresses."""
-    source = next(name for name, pages in PAGES.items() if site.home == pages.HOME)
-    urls = {_canonical(site, line) for line in opt_outs if "://" in line}
-    ids = {line.removeprefix(f"{source}-") for line in opt_outs if line.startswith(f"{source}-")}
-    pages = {url for url in urls if urlsplit(url).hostname in site.hosts}
-    return frozenset(ids | {PAGES[source].id_of(url) or "" for url in pages}), frozenset(urls)
-
-
 Rejected = list[tuple[AudioLink, RejectionError]]
 """The addresses of a row that gave no audio, in the order they were asked."""
 
@@ -137,7 +144,8 @@ class Progress:
         self._shown = now
         rate = self.done / (now - self._began)
         left_s = round((self.total - self.done) / rate)
-        parts = [f"{self.source}: {self.done} of {self.total} clips", f"{self.failed} failed", f"{rate:.1f} clips/s"]
+        speed = f"{rate:.1f} clips/s" if rate >= 1 else f"{60 * rate:.1f} clips/min"
+        parts = [f"{self.source}: {self.done} of {self.total} clips", f"{self.failed} failed", speed]
         parts += [f"{left_s // 60}:{left_s % 60:02} left"] + [self.last_failure] * bool(self.last_failure)
         print(", ".join(parts), file=sys.stderr, flush=True)
 
@@ -152,32 +160,31 @@ class SiteReplay:
         self.pages = PAGES[source]
         self.client = client_of(source, job, stop)
         self.folder = job.raw / source
-        self.report = CrawlReport(source, self.client.site.asked)
+        self.report = CrawlReport(source, self.client.site.asked, "replay")
         self.report.known = {row.source_id for row in rows}
-        self.opted_out_ids, self.opted_out_urls = opted_out(self.client.site, job.opt_outs)
+        self.opt_outs = OptOuts(source, self.client.site, self.pages.id_of, job.opt_outs)
+        self.client.is_opted_out = self.opt_outs.names_address
         self.progress = Progress(source, 0)
 
     def run(self) -> None:
         """Replay the rows, and write the report before and after, as a crawl does."""
         report = self.report
         try:
-            with self._lock():
-                missing = self._missing()
-                self._write_report()
+            with claim_folder(self.folder):
+                missing = self.missing()
+                write_report(self.report_path, report)
                 try:
                     report.finish_reason = self._replay(missing)
                 finally:
                     self.client.close()
                     report.seconds = time.monotonic() - report.started
                     report.delay_s, report.requests = self.client.delay_s, self.client.requests
-                    report.bytes = self.client.bytes
-                    report.warnings += self.client.notes
-                self._write_report()
-        except BlockingIOError:
-            report.finish_reason, report.error = (
-                "busy",
-                f"another crawl is at work in {self.folder}; wait for it to end",
-            )
+                    report.bytes, report.notices = self.client.bytes, self.client.notices
+                    for note in self.client.notes:
+                        report.warn(note)
+                write_report(self.report_path, report)
+        except BusyFolderError as error:
+            report.finish_reason, report.error = "busy", str(error)
         except OSError as error:
             report.finish_reason = "no_space" if is_full(error) else "io_error"
             report.error = report.error or f"cannot write to {self.folder}: {words_of(error)}; {NEXT_STEP}"
@@ -187,7 +194,7 @@ class SiteReplay:
         try:
             self.progress = Progress(self.source, len(missing))
             if missing:
-                self.client.open(self.folder / "site")
+                self.client.open(self.folder / NOTICES)
             for row in missing:
                 self._row(row)
                 self.progress.show()
@@ -198,20 +205,24 @@ class SiteReplay:
             return error.finish_reason
         return "finished"
 
-    def _missing(self) -> list[PublishedRow]:
+    @property
+    def report_path(self) -> Path:
+        """Where the report goes: not over that of a crawl of the whole site, which says more of the folder."""
+        path = self.folder / CRAWL_REPORT
+        return path if command_of(path) in ("", "replay") else self.folder / REPLAY_REPORT
+
+    def missing(self) -> list[PublishedRow]:
         """Return the rows to ask, and note those that are stored, opted out, or failed for good lately."""
         missing = []
         if not self.job.retries_failed:
             since = datetime.now(UTC) - timedelta(days=settings.RETRY_FAILED_DAYS)
-            path = self.folder / CRAWL_REPORT
-            self.report.remembered = lasting_failures(path, self.report.base_url, since=since)
+            for path in (self.folder / CRAWL_REPORT, self.folder / REPLAY_REPORT):
+                failed = lasting_failures(path, self.report.base_url, command="replay", since=since)
+                self.report.remembered |= failed
         for row in self.rows:
-            if row.source_id in self.opted_out_ids or row.audio_url in self.opted_out_urls:
-                self.report.left_out[row.source_id] = LeftOut.OPTED_OUT
-                if stored_record(self.job.raw, self.source, row.source_id):
-                    words = f"clip {row.source_id} is stored by an earlier run and now {LeftOut.OPTED_OUT}"
-                    where = f"delete records/{row.source_id}.json and its audio in {self.folder}"
-                    self.report.warnings.append(f"{words}: {where}")
+            if self.opt_outs.names(row.source_id, row.audio_url):
+                is_stored = stored_record(self.job.raw, self.source, row.source_id) is not None
+                self.report.leave_out(row.source_id, LeftOut.OPTED_OUT, stored_in=self.folder if is_stored else None)
             elif stored_record(self.job.raw, self.source, row.source_id):
                 self.report.already.add(row.source_id)
                 self.report.stored.add(row.source_id)
@@ -228,7 +239,9 @@ class SiteReplay:
         except RejectionError as rejection:
             self._failed(row, rejection.reason, str(rejection))
         except ReservedError:
-            self.report.left_out[row.source_id] = LeftOut.TDM_RESERVED
+            self.report.leave_out(row.source_id, LeftOut.TDM_RESERVED)
+        except OptedOutError:
+            self.report.leave_out(row.source_id, LeftOut.OPTED_OUT)
         except OSError as error:
             self._failed(row, FailureReason.IO_ERROR, f"cannot write to {self.folder}: {words_of(error)}")
             raise
@@ -239,32 +252,32 @@ class SiteReplay:
 
     def _store(self, row: PublishedRow) -> None:
         link = AudioLink(self.client.site.canonical(row.audio_url), CSV_LINK)
+        nothing = self._nothing(row)
         rejected: Rejected = []
-        page: Answer | None = None
+        told: PageFields | RejectionError | None = None
         got: Got | None = None
-        try:
-            if not row.audio_url:
-                raise RejectionError(FailureReason.NOT_FOUND, "the list names no address")
-            answer = self.client.audio(link.url)
-            if answer.status == 200 and self.pages.id_of(answer.url) == row.source_id:
-                page = answer  # BigSoundBank's dead links lead to the very page that heals them
-            got = Got(link, answer, check_audio(answer.status, answer.body))
-        except RejectionError as rejection:
-            rejected.append((link, rejection))
+        page: Answer | None = None
+        if self.job.reads_all_pages and not _LEADS_TO_PAGE.match(link.url):
+            told = self._told(row, None)
+        if not isinstance(told, BusyError):  # else the licence may be had another time, and the audio with it
+            got, page = self._published(row, link, rejected)
         is_alive = got is not None
-        fields = self._fields(row, page, rejected)
-        if any(self.client.site.canonical(other.url) in self.opted_out_urls for other in fields.audio):
-            self.report.left_out[row.source_id] = LeftOut.OPTED_OUT
-            return
-        got = got or self._healed(fields, link, rejected)
+        if told is None:
+            told = self._told(row, page) if self.job.reads_all_pages or not is_alive else nothing
+        if isinstance(told, RejectionError):
+            if not is_alive or isinstance(told, BusyError):
+                why = telling([told, *(why for _, why in rejected)])
+                raise RejectionError(why.reason, "; ".join([*map(_words, rejected), f"its page: {told}"]))
+            told = dataclasses.replace(nothing, extra={"page": f"{told.reason}: {told}"})  # it is gone: all is said
+        got = got or self._healed(told, link, rejected)
         extra = {"replay": "alive"} if is_alive else {"replay": "healed", "dead_link": row.audio_url}
         fields = dataclasses.replace(
-            fields,
+            told,
             title=row.title,
             description=row.description,
             tags=row.tags,
-            extra=fields.extra | extra,
-            selectors=fields.selectors | dict.fromkeys(("title", "description", "tags"), "csv"),
+            extra=told.extra | extra,
+            selectors=told.selectors | dict.fromkeys(("title", "description", "tags"), "csv"),
         )
         self._write_clip(fields, got, rejected)
 
@@ -283,9 +296,9 @@ class SiteReplay:
         for name, selector in (record.extra["selectors"] | {"replay": fields.extra["replay"]}).items():
             self.report.selectors[name][selector] += 1
 
-    def _fields(self, row: PublishedRow, page: Answer | None, rejected: Rejected) -> PageFields:
-        """Return what the row's page tells, or of a live row without a page nothing but its address."""
-        nothing = PageFields(
+    def _nothing(self, row: PublishedRow) -> PageFields:
+        """Return what is known of a row without its page: its address."""
+        return PageFields(
             source_id=row.source_id,
             page_url=self.client.site.canonical(row.page_url),
             title="",
@@ -296,17 +309,27 @@ class SiteReplay:
             license_url="",
             audio=(),
         )
-        is_alive = not rejected
-        if is_alive and not self.job.reads_all_pages:
-            return nothing
+
+    def _published(self, row: PublishedRow, link: AudioLink, rejected: Rejected) -> tuple[Got | None, Answer | None]:
+        """Return the audio that the published link gives, else None and the clip's page if the link leads there."""
+        page = None
         try:
-            return self._page_fields(row, page or self.client.page(nothing.page_url))
+            if not row.audio_url:
+                raise RejectionError(FailureReason.NOT_FOUND, "the list names no address")
+            answer = self.client.audio(link.url)
+            if answer.status == 200 and self.pages.id_of(answer.url) == row.source_id:
+                page = answer
+            return Got(link, answer, check_audio(answer.status, answer.body)), None
         except RejectionError as rejection:
-            # A page that is gone says nothing more; one that is out of reach may yet say the licence, another time.
-            if is_alive and not isinstance(rejection, BusyError):
-                return dataclasses.replace(nothing, extra={"page": f"{rejection.reason}: {rejection}"})
-            details = "; ".join([*map(_words, rejected), f"its page: {rejection}"])
-            raise type(rejection)(rejection.reason, details) from rejection
+            rejected.append((link, rejection))
+            return None, page
+
+    def _told(self, row: PublishedRow, page: Answer | None) -> PageFields | RejectionError:
+        """Return what the row's page tells, be it here already or not, or why it tells nothing."""
+        try:
+            return self._page_fields(row, page or self.client.page(self.client.site.canonical(row.page_url)))
+        except RejectionError as rejection:
+            return rejection
 
     def _page_fields(self, row: PublishedRow, page: Answer) -> PageFields:
         if page.status != 200:
@@ -320,6 +343,8 @@ class SiteReplay:
                 raise PageError(f"the site answers with clip {fields.source_id}")
         except PageError as error:
             raise RejectionError(FailureReason.NO_PAGE, str(error)) from error
+        if self.opt_outs.names(fields.source_id, *(link.url for link in fields.audio)):
+            raise OptedOutError
         return fields
 
     def _healed(self, fields: PageFields, dead: AudioLink, rejected: Rejected) -> Got:
@@ -333,37 +358,17 @@ class SiteReplay:
                 return Got(link, answer, check_audio(answer.status, answer.body))
             except RejectionError as rejection:
                 rejected.append((link, rejection))
-        # What was only busy is not gone for good, whatever the others are.
-        why = next((why for _, why in rejected if isinstance(why, BusyError)), rejected[0][1])
+        why = telling(why for _, why in rejected)
         raise RejectionError(why.reason, "; ".join(map(_words, rejected)))
 
     def _failed(self, row: PublishedRow, reason: FailureReason, detail: str) -> None:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        self.report.failures[row.source_id] = FailedClip(row.source_id, row.page_url, reason, detail, now)
+        self.report.fail(row.source_id, row.page_url, reason, detail)
         self.progress.failed += 1
         self.progress.last_failure = f"last failure {row.source_id} {reason}"
-
-    def _lock(self) -> IO[bytes]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = take_lock(self.folder / ".lock")  # a crawl beside this one would remove what this one is writing
-        for part in self.folder.glob("**/*.part"):  # what a killed run left half-written
-            part.unlink(missing_ok=True)
-        return lock
-
-    def _write_report(self) -> None:
-        with open_whole(self.folder / CRAWL_REPORT) as file:
-            file.write(self.report.to_json().encode("utf-8", "backslashreplace"))
 
 
 def _words(rejected: tuple[AudioLink, RejectionError]) -> str:
     return f"{rejected[0].url}: {rejected[1]}"
-
-
-def _canonical(site: Site, line: str) -> str:
-    try:
-        return site.canonical(line)
-    except ValueError:  # http://[ is no address
-        return ""
 
 
 def _join(threads: Sequence[threading.Thread]) -> None:

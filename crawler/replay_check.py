@@ -17,13 +17,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 
 from crawler.items import open_whole, take_lock
-from crawler.published import PublishedRow
+from crawler.opt_outs import OptOuts
+from crawler.published import PAGES, PublishedRow
 from crawler.rejections import RejectionError, rejection_of_status
-from crawler.replay import Job, Progress, client_of, opted_out, side_by_side
-from crawler.replay_client import Answer, BusyError, ReservedError, SiteClosedError, StoppedError
+from crawler.replay import Job, Progress, client_of, side_by_side
+from crawler.replay_client import Answer, BusyError, OptedOutError, ReservedError, SiteClosedError, StoppedError
 from crawler.report import FailureReason
 from crawler.sniffing import EMPTY_BYTES
 from crawler.store import NEXT_STEP, words_of
@@ -68,6 +71,8 @@ class Checked:
 
 
 COLUMNS = tuple(field.name for field in fields(Checked))
+Done = dict[tuple[str, str], Checked]
+"""Source and id -> what an earlier check found out."""
 
 
 class TableError(ValueError):
@@ -75,7 +80,7 @@ class TableError(ValueError):
 
 
 class Table:
-    """The table on disk, one line a row; held by one process at a time."""
+    """The table on disk, one line a row; held by one process at a time, to the end of its ``with`` block."""
 
     def __init__(self, path: Path, *, again: bool) -> None:
         """Open it, keeping what an earlier check found out; ``again`` starts anew.
@@ -93,7 +98,7 @@ class Table:
         except BlockingIOError as error:
             raise TableError(f"{path}: another check is at work on it; wait for it to end") from error
         try:
-            self.done = {} if again else read_table(path)
+            self.done: Done = {} if again else read_table(path)
             with open_whole(path, "w") as file:  # without the half line that a kill may have left
                 file.writelines([_line(COLUMNS), *map(_line_of, self.done.values())])
             self._file = path.open("ab", buffering=0)
@@ -115,13 +120,17 @@ class Table:
                 raise
             self.done[checked.source, checked.source_id] = checked
 
-    def close(self) -> None:
-        """Close the file and let others have it."""
+    def __enter__(self) -> Table:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
         self._lock.close()
 
 
-def read_table(path: Path) -> dict[tuple[str, str], Checked]:
+def read_table(path: Path) -> Done:
     """Return what an earlier check found out for good, by source and id; {} where there is no table yet.
 
     Raises:
@@ -135,7 +144,7 @@ def read_table(path: Path) -> dict[tuple[str, str], Checked]:
     lines = list(csv.reader(text.splitlines()))
     if text and tuple(lines[0]) != COLUMNS:
         raise TableError(f"{path}: not the table of a check: it begins {text[:60]!r}; name another file with --out")
-    done = {}
+    done: Done = {}
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(COLUMNS) or line[2] not in set(State):
             raise TableError(f"{path}: line {number} is not one of a check; mend it, or start anew with --again")
@@ -149,8 +158,10 @@ class Verdict:
     """How a check ended."""
 
     states: Mapping[str, Counter[str]]
-    """Source -> state -> rows of the list."""
+    """Source -> state -> rows of the list; a row that is left out is in none."""
     left_out: Mapping[str, int]
+    unchecked: Mapping[str, int]
+    """The rest of each source's rows: an error kept them from being asked."""
     requests: Mapping[str, int]
     warnings: tuple[str, ...]
     error: str
@@ -160,11 +171,12 @@ class Verdict:
 def check(rows: Mapping[str, Sequence[PublishedRow]], job: Job, table: Table) -> Verdict:
     """Check every row that the table does not have yet, the sites side by side."""
     stop = threading.Event()
-    checks = [SiteCheck(source, those, job, table, stop) for source, those in rows.items()]
-    side_by_side([one.run for one in checks], stop)
+    checks = [SiteCheck(source, those, job, table.done, stop) for source, those in rows.items()]
+    side_by_side([partial(one.run, table) for one in checks], stop)
     return Verdict(
         states={one.source: one.states() for one in checks},
         left_out={one.source: len(one.left_out) for one in checks},
+        unchecked={one.source: len(one.rows) - len(one.left_out) - one.states().total() for one in checks},
         requests={one.source: one.client.requests.total() for one in checks},
         warnings=tuple(note for one in checks for note in one.client.notes),
         error="; ".join(one.error for one in checks if one.error),
@@ -174,53 +186,59 @@ def check(rows: Mapping[str, Sequence[PublishedRow]], job: Job, table: Table) ->
 class SiteCheck:
     """The rows of one site on their way to the table."""
 
-    def __init__(
-        self, source: str, rows: Sequence[PublishedRow], job: Job, table: Table, stop: threading.Event
-    ) -> None:
+    def __init__(self, source: str, rows: Sequence[PublishedRow], job: Job, done: Done, stop: threading.Event) -> None:
         self.source = source
         self.rows = rows
-        self.table = table
+        self.done = done
+        """What the table has; it grows as rows are checked."""
         self.client = client_of(source, job, stop)
         self.left_out: set[str] = set()
         self.error = ""
-        self._opted_out_ids, self._opted_out_urls = opted_out(self.client.site, job.opt_outs)
+        self._opt_outs = OptOuts(source, self.client.site, PAGES[source].id_of, job.opt_outs)
+        self.client.is_opted_out = self._opt_outs.names_address
 
     def states(self) -> Counter[str]:
-        """Return how many of the site's rows are in each state."""
-        found = (self.table.done.get((self.source, row.source_id)) for row in self.rows)
+        """Return how many of the site's rows are in each state; one that is left out now is in none."""
+        rows = (row for row in self.rows if row.source_id not in self.left_out)
+        found = (self.done.get((self.source, row.source_id)) for row in rows)
         return Counter(str(checked.state) for checked in found if checked)
 
-    def run(self) -> None:
-        """Check the rows that the table does not have."""
+    def missing(self) -> list[PublishedRow]:
+        """Return the rows to ask, and note those that are opted out."""
         missing = []
         for row in self.rows:
-            if row.source_id in self._opted_out_ids or row.audio_url in self._opted_out_urls:
+            if self._opt_outs.names(row.source_id, row.audio_url):
                 self.left_out.add(row.source_id)
-            elif (self.source, row.source_id) not in self.table.done:
+            elif (self.source, row.source_id) not in self.done:
                 missing.append(row)
+        return missing
+
+    def run(self, table: Table) -> None:
+        """Check the rows that the table does not have."""
+        missing = self.missing()
         progress = Progress(self.source, len(missing))
         try:
             if missing:
                 self.client.open(None)
             for row in missing:
-                self._row(row, progress)
+                self._row(row, table, progress)
                 progress.show()
         except StoppedError:
             self.error = f"the check of {self.source} was stopped; run the same command again to go on"
         except SiteClosedError as error:
             self.error = str(error)
         except OSError as error:
-            self.error = f"cannot write to {self.table.path}: {words_of(error)}; {NEXT_STEP}"
+            self.error = f"cannot write to {table.path}: {words_of(error)}; {NEXT_STEP}"
         finally:
             self.client.close()
 
-    def _row(self, row: PublishedRow, progress: Progress) -> None:
+    def _row(self, row: PublishedRow, table: Table, progress: Progress) -> None:
         try:
             checked = self._checked(row)
-        except ReservedError:
+        except (OptedOutError, ReservedError):
             self.left_out.add(row.source_id)
             return
-        self.table.add(checked)
+        table.add(checked)
         if checked.state in (State.GONE, State.UNKNOWN):
             progress.failed += 1
             progress.last_failure = f"last {row.source_id} {checked.state}"
@@ -269,9 +287,12 @@ def _line(values: Sequence[str]) -> str:
 
 
 def table_text(verdict: Verdict) -> str:
-    """Return the closing table: rows by site and state."""
-    lines = [f"{'':14}" + "".join(f"{state:>9}" for state in State) + f"{'left out':>10}{'requests':>10}"]
+    """Return the closing table: what became of each site's rows, and the requests that took."""
+    lines = [
+        f"{'':14}" + "".join(f"{state:>9}" for state in State) + f"{'left out':>10}{'unchecked':>11}{'requests':>10}"
+    ]
     for source, states in verdict.states.items():
         counts = "".join(f"{states[state]:>9}" for state in State)
-        lines.append(f"{source:14}{counts}{verdict.left_out[source]:>10}{verdict.requests[source]:>10}")
+        others = f"{verdict.left_out[source]:>10}{verdict.unchecked[source]:>11}{verdict.requests[source]:>10}"
+        lines.append(f"{source:14}{counts}{others}")
     return "\n".join(lines + [f"warning: {warning}" for warning in verdict.warnings])

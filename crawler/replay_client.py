@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import DecodeError, HTTPError, IncompleteRead, InvalidHeader, ProtocolError, ReadTimeoutError
-from urllib3.util import Retry
+from urllib3.exceptions import DecodeError, HTTPError, IncompleteRead, ProtocolError, ReadTimeoutError
 
 from crawler import settings
 from crawler.notices import keep_notice
-from crawler.pages.fields import absolute
-from crawler.rejections import RejectionError, rejection_of_coding
+from crawler.pages.fields import absolute, decode_page
+from crawler.rejections import RejectionError, rejection_of_coding, retry_after_s
 from crawler.report import FailureReason
 from crawler.robots import Rules, read_rules
-from crawler.tdm import HEADER, TDMREP, TdmRules, header_reserves, parse_tdmrep
+from crawler.site import BOT_NAME
+from crawler.tdm import HEADER, TDMREP, TdmRules, header_reserves, last_tdmrep, parse_tdmrep
 
 if TYPE_CHECKING:
     from crawler.site import Site
@@ -83,6 +83,10 @@ class TooSlowError(BusyError):
     """An answer that came slower than the floor; as a timeout, it is tried once more and no oftener."""
 
 
+class OptedOutError(Exception):
+    """An address is on the opt-out list."""
+
+
 class ReservedError(Exception):
     """The site reserves text and data mining for an address."""
 
@@ -100,7 +104,8 @@ class StoppedError(Exception):
 
 
 class SiteClient:
-    """One site. ``open`` comes first; all but it raise RejectionError, ReservedError, SiteClosedError, StoppedError."""
+    """One site. ``open`` comes first; what it then raises: RejectionError, OptedOutError, ReservedError,
+    SiteClosedError, StoppedError."""
 
     def __init__(self, site: Site, manners: Manners, stop: threading.Event) -> None:
         self.site = site
@@ -111,13 +116,18 @@ class SiteClient:
         self.bytes = 0
         self.notes: list[str] = []
         """What is odd about robots.txt and tdmrep.json, and whether they changed."""
+        self.notices: list[str] = []
+        """Addresses of those that were kept."""
+        self.is_opted_out: Callable[[str], bool] = lambda url: False
+        """Whether an address may not be asked."""
         self._stop = stop
         self._free_at = 0.0
         self._silent = 0
         self._rules: Rules | None = None
         self._tdm = TdmRules()
         self._session = _Session()
-        self._session.headers.update({"User-Agent": manners.agent})
+        # As bytes: a str must be latin-1, and a contact need not be.
+        self._session.headers.update({"User-Agent": manners.agent.encode("utf-8", "replace")})
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # no session is needed to see a sound
         self._session.auth = lambda request: request  # else requests sends what ~/.netrc has for the host
 
@@ -130,19 +140,23 @@ class SiteClient:
         """
         robots, why = self._notice("/robots.txt", notices)
         status, body = (robots.status, robots.body) if robots else (None, b"")
-        rules = read_rules(status, body, agent=settings.BOT_NAME, why=why, max_delay_s=settings.CRAWL_DELAY_MAX_S)
+        rules = read_rules(status, body, agent=BOT_NAME, why=why, max_delay_s=settings.CRAWL_DELAY_MAX_S)
         if rules.parsed is None:
             raise SiteClosedError(f"{self.site.asked}: {rules.note}")
         self.delay_s = max(self.delay_s, rules.crawl_delay_s)
         self._rules = rules
         tdmrep, why = self._notice(TDMREP, notices)
         if tdmrep and tdmrep.status == 200:
-            self._tdm = parse_tdmrep(tdmrep.body.decode("utf-8", "replace"))
-        elif not tdmrep:
-            self.notes.append(f"{TDMREP} could not be read ({why}): taken for no reservation")
+            self._tdm = parse_tdmrep(decode_page(tdmrep.body, None))
+        elif not (tdmrep and tdmrep.status in (404, 410)):
+            why = f"HTTP status {tdmrep.status}" if tdmrep else why
+            self._tdm, words = last_tdmrep(notices) if notices else (TdmRules(), "taken for no reservation")
+            self.notes.append(f"{TDMREP} could not be read ({why}): {words}")
         self.notes += filter(None, (rules.note, self._tdm.note))
         if self._tdm.reserves("/"):
-            raise SiteClosedError(f"{self.site.asked} reserves text and data mining for the whole site ({TDMREP})")
+            raise SiteClosedError(
+                f"{self.site.asked} reserves text and data mining for the whole site ({TDMREP})", "reserved"
+            )
 
     def page(self, url: str) -> Answer:
         """Return the answer to a request for a page, of any status that is not busy."""
@@ -168,8 +182,12 @@ class SiteClient:
             answer = self.page(url)
         except RejectionError as error:
             return None, str(error)
-        if notices is not None and keep_notice(notices, url, status=answer.status, body=answer.body):
+        if notices is None:
+            return answer, ""
+        if keep_notice(notices, url, status=answer.status, body=answer.body):
             self.notes.append(f"{url} has changed since the last run: read it; both copies are in {notices}")
+        if answer.status == 200:
+            self.notices.append(url)
         return answer, ""
 
     def _follow(self, method: str, url: str, max_bytes: int, coding: str = AS_IT_IS) -> Answer:
@@ -178,6 +196,8 @@ class SiteClient:
             if asked is None:
                 raise RejectionError(FailureReason.HTTP_ERROR, f"leads away from the site, to {url}")
             parts = urlsplit(asked)
+            if self.is_opted_out(asked):  # also where a redirect leads to
+                raise OptedOutError(asked)
             if self._rules is not None:
                 if not self._rules.allows(asked):
                     raise RejectionError(FailureReason.ROBOTS, f"robots.txt forbids {parts.path}")
@@ -278,15 +298,12 @@ class SiteClient:
         return b"".join(pieces)
 
     def _retry_after_s(self, response: requests.Response) -> float:
-        told = response.headers.get("Retry-After")
-        try:
-            seconds = Retry().parse_retry_after(told) if told else 0.0
-        except InvalidHeader:
-            return 0.0
+        told = response.headers.get("Retry-After", "")
+        seconds = retry_after_s(told) or 0.0
         if seconds > settings.RETRY_AFTER_MAX_S:
             words = f"{self.site.asked} is busy and says Retry-After: {told}; run the same command again then"
             raise SiteClosedError(words, "told_to_wait")
-        return float(seconds)
+        return seconds
 
     def _wait(self, seconds: float) -> None:
         if self._stop.wait(max(0.0, seconds)):

@@ -6,10 +6,10 @@ Parses the options, calls crawler.replay or crawler.replay_check, prints. Import
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from json import dumps
 from math import isfinite
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from crawler.replay import Job
 
     Rows = Mapping[str, Sequence[PublishedRow]]
+    Plan = dict[str, tuple[dict[str, int], int]]
+    """Source -> what its rows are, and the requests that a missing one takes."""
 
 EPILOG = "Example: wavtext5k-crawl replay WavText5K.csv --limit 20 --contact mailto:you@example.org"
 
@@ -29,6 +31,11 @@ MAX_FAILED = 0.1
 TABLE = "replay_check.csv"
 
 _SOURCES = ("soundbible", "bigsoundbank")
+
+_REQUESTS = {"soundbible": 3, "bigsoundbank": 3}
+_REQUESTS_WITHOUT_PAGES = {"soundbible": 2, "bigsoundbank": 3}
+_REQUESTS_OF_CHECK = {"soundbible": 2, "bigsoundbank": 4}
+"""Of most rows, as counted on the sites, redirects among them: a plan says how long it takes."""
 
 
 def replay(
@@ -44,18 +51,28 @@ def replay(
         float, typer.Option(min=0, max=1, help="Share of the rows that may fail; more exits 1.")
     ] = MAX_FAILED,
     check: Annotated[
-        bool, typer.Option("--check", help="Ask for headers only; write a table of what is alive, healed and gone.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Ask for headers only; write a table of what is alive, healed and gone. "
+            "Reservations inside pages are not seen.",
+        ),
     ] = False,
     out: Annotated[Path | None, typer.Option(help=f"The table of --check; by default {TABLE} under --raw.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Check every row anew, also those in the table.")] = False,
     no_pages: Annotated[
-        bool, typer.Option("--no-pages", help="Read no page of a row that is alive: its licence stays unknown.")
+        bool,
+        typer.Option(
+            "--no-pages",
+            help="Read no page of a row that is alive: its licence stays unknown until its record is deleted.",
+        ),
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Ask rows again that failed for good within the last week.")
     ] = False,
     opt_out: Annotated[
-        Path | None, typer.Option(help="File of clip_ids and addresses to leave out, one a line.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="File of clip_ids and addresses to leave out, one a line."),
     ] = None,
     contact: Annotated[str, typer.Option(help="Whom the sites may ask: mailto:you@example.org, or a page.")] = "",
     delay: Annotated[float, typer.Option(min=0, help="Seconds between two requests to a site.")] = 1.0,
@@ -68,13 +85,16 @@ def replay(
     """
     if (out or again) and not check:
         raise typer.BadParameter("is of --check alone", param_hint="--out" if out else "--again")
+    if check and (no_pages or retry_failed):
+        hint = "--no-pages" if no_pages else "--retry-failed"
+        raise typer.BadParameter("is of a replay alone, not of --check", param_hint=hint)
     if not isfinite(delay):
         raise typer.BadParameter(f"must be a number of seconds, got {delay}", param_hint="--delay")
     try:
         from crawler.published import PublishedError, read_published
         from crawler.replay import Job, by_source
         from crawler.replay_client import Manners
-        from crawler.settings import BOT_NAME
+        from crawler.site import user_agent
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("requests", "urllib3", "parsel", "protego", "bs4", "w3lib"):
             raise
@@ -88,8 +108,7 @@ def replay(
     for message in published.refused:
         print(f"refused: {message}", file=sys.stderr)
     rows = by_source(published.rows, limit)
-    agent = f"{BOT_NAME}/{version('wavtext5k')}" + (f" (+{contact})" if contact else "")
-    manners = Manners(agent=agent, delay_s=delay)
+    manners = Manners(agent=user_agent(contact), delay_s=delay)
     job = Job(
         raw=raw,
         manners=manners,
@@ -140,13 +159,14 @@ def _check(
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename or out}: {words_of(error)}")
-    verdict = check(rows, job, table)
-    table.close()
+    with table:
+        verdict = check(rows, job, table)
     if json:
         values = {
             "refused": published.refused,
             "states": verdict.states,
             "left_out": verdict.left_out,
+            "unchecked": verdict.unchecked,
             "requests": verdict.requests,
             "warnings": verdict.warnings,
             "error": verdict.error,
@@ -165,7 +185,7 @@ def _check(
 
 
 def _plan_check(published: Published, rows: Rows, job: Job, *, out: Path, again: bool, json: bool) -> None:
-    from crawler.replay_check import TableError, read_table
+    from crawler.replay_check import SiteCheck, TableError, read_table
 
     try:
         done = {} if again else read_table(out)
@@ -173,34 +193,49 @@ def _plan_check(published: Published, rows: Rows, job: Job, *, out: Path, again:
         _fail(str(error))
     except OSError as error:
         _fail(f"{out}: {error.strerror}")
-    counts = {s: (len(those), sum((s, row.source_id) not in done for row in those), 1) for s, those in rows.items()}
-    _print_plan(published, counts, job, json=json)
+    plan: Plan = {}
+    for source, those in rows.items():
+        one = SiteCheck(source, those, job, done, Event())
+        missing = len(one.missing())
+        parts = {"checked": one.states().total(), "left_out": len(one.left_out), "missing": missing}
+        plan[source] = (parts, _REQUESTS_OF_CHECK[source])
+    _print_plan(published, plan, job, json=json)
 
 
 def _plan(published: Published, rows: Rows, job: Job, *, json: bool) -> None:
-    from crawler.store import stored_record
+    from crawler.replay import SiteReplay
 
-    counts = {}
+    plan: Plan = {}
+    each = _REQUESTS if job.reads_all_pages else _REQUESTS_WITHOUT_PAGES
     for source, those in rows.items():
-        missing = sum(stored_record(job.raw, source, row.source_id) is None for row in those)
-        counts[source] = (len(those), missing, 2 if job.reads_all_pages else 1)
-    _print_plan(published, counts, job, json=json)
+        one = SiteReplay(source, those, job, Event())
+        missing = len(one.missing())
+        parts = {
+            "stored": len(one.report.already),
+            "left_out": len(one.report.left_out),
+            "failed": len(one.report.failures),
+            "missing": missing,
+        }
+        plan[source] = (parts, each[source])
+    _print_plan(published, plan, job, json=json)
 
 
-def _print_plan(published: Published, counts: Mapping[str, tuple[int, int, int]], job: Job, *, json: bool) -> None:
-    """Print, for each source, its rows, those that are missing, and the requests that these take at least."""
+def _print_plan(published: Published, plan: Plan, job: Job, *, json: bool) -> None:
+    """Print what each source's rows are, and the requests that the missing ones take."""
     delay_s = job.manners.delay_s
-    plan = {}
-    for source, (total, missing, each) in counts.items():
+    words = {"left_out": "left out (opted_out)", "failed": "failed for good lately"}
+    values = {}
+    for source, (parts, each) in plan.items():
+        rows, missing = sum(parts.values()), parts["missing"]
         requests = missing * each + 2 * bool(missing)  # robots.txt and tdmrep.json
-        plan[source] = {"rows": total, "missing": missing, "requests": requests, "seconds": requests * delay_s}
+        seconds = requests * delay_s
+        values[source] = {"rows": rows, **parts, "requests": requests, "seconds": seconds}
         if not json:
-            print(
-                f"{source}: {total} rows, {total - missing} done already, {missing} missing: {requests} requests or "
-                f"more, {requests * delay_s / 60:.0f} minutes or more at {delay_s:g} s between two"
-            )
+            those = ", ".join(f"{n} {words.get(name, name)}" for name, n in parts.items() if n or name == "missing")
+            effort = f"about {requests} requests, {seconds / 60:.0f} minutes at {delay_s:g} s between two"
+            print(f"{source}: {rows} rows: {those}: {effort}")
     if json:
-        print(dumps({"refused": published.refused, "sites": plan}, indent=1))
+        print(dumps({"refused": published.refused, "sites": values}, indent=1))
 
 
 def _conclude(published: Published, wrong: list[str], asked: int, max_failed: float) -> None:

@@ -242,7 +242,7 @@ class Reporter:
             for source_id in sorted(report.known - outcomes):
                 self.failed(source_id, self.addresses[source_id], FailureReason.CRAWLER_ERROR, "no outcome")
         if reason == "finished" and spider.limit is None and not self.broken_listing:
-            for line in spider.unmatched_opt_outs():
+            for line in spider.opt_outs.unmatched(report.known):
                 self.warn(f"opt-out list: {line} names no clip that the site lists")
         if self.broken_listing and not report.error:
             is_or_are = "is" if len(report.known) == 1 else "are"

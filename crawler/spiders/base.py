@@ -23,6 +23,7 @@ from scrapy.http.request import NO_CALLBACK
 from crawler.failures import DOWNLOAD_ERRORS, LeftOutError, rejection_of
 from crawler.items import CrawlRecord, RecordError, read_opt_outs
 from crawler.notices import NOTICES
+from crawler.opt_outs import OptOuts
 from crawler.pages.fields import TERMS_MAX, PageError, PageFields, decode_page, terms_links
 from crawler.pipelines import header_of
 from crawler.report import FailureReason, LeftOut
@@ -123,7 +124,7 @@ class SiteSpider(scrapy.Spider):
         self.dry_run = _switch("dry_run", dry_run)
         self.retry_failed = _switch("retry_failed", retry_failed)
         self.verify = _switch("verify", verify)
-        self.opt_outs = self._opt_outs(Path(opt_out)) if opt_out else frozenset()
+        self.opt_outs = self._opt_outs(opt_out)
         self.tdm = TdmRules()
         self.sitemaps: dict[str, None] = {}
         """Addresses of the sitemaps that robots.txt names, in its order."""
@@ -277,7 +278,7 @@ class SiteSpider(scrapy.Spider):
             self.reporter.failed(source_id, url, FailureReason.NO_PAGE, str(error))
             return
         self.reporter.parsed(fields)
-        if any(link.url in self.opt_outs for link in fields.audio):
+        if self.opt_outs.names(source_id, *(link.url for link in fields.audio)):
             self.reporter.left_out(source_id, LeftOut.OPTED_OUT)
         elif self.obeys_tdm and (header_reserves(header_of(response, HEADER)) or page_reserves(html)):
             self.reporter.left_out(source_id, LeftOut.TDM_RESERVED)
@@ -304,32 +305,18 @@ class SiteSpider(scrapy.Spider):
     def raw(self) -> Path:
         return self.reporter.raw
 
-    def _opt_outs(self, file: Path) -> frozenset[str]:
-        """Return the lines of an opt-out list, and beside each address of the site the clip that it means."""
+    def _opt_outs(self, file: str) -> OptOuts:
         try:
-            lines = read_opt_outs(file)
+            lines = read_opt_outs(Path(file)) if file else frozenset()
         except OSError as error:
             raise ValueError(f"opt_out: {file}: {error.strerror or error}") from error
         except RecordError as error:
             raise ValueError(f"opt_out: {error}") from error
-        addresses = {self.site.canonical(line) for line in lines if "://" in line}
-        ids = {source_id for address in addresses if (source_id := self._id_on_site(address))}
-        return lines | addresses | {f"{self.name}-{source_id}" for source_id in ids}
-
-    def unmatched_opt_outs(self) -> list[str]:
-        """Return the clip_ids of this site on the opt-out list that are none of its clips."""
-        known = {f"{self.name}-{source_id}" for source_id in self.reporter.report.known}
-        return sorted(line for line in self.opt_outs - known if line.startswith(f"{self.name}-"))
-
-    def _id_on_site(self, address: str) -> str | None:
-        try:
-            return self.pages.id_of(address) if self.site.target(address) is not None else None
-        except ValueError:  # a line that is no address
-            return None
+        return OptOuts(self.name, self.site, self.pages.id_of, lines)
 
     def left_out(self, url: str) -> LeftOut | None:
         """Return why an address may not be asked; None if it may."""
-        if self.opt_outs and self.site.canonical(url) in self.opt_outs:
+        if self.opt_outs.names_address(url):
             return LeftOut.OPTED_OUT
         parts = urlsplit(url)
         if self.obeys_tdm and self.tdm.reserves(parts.path + (f"?{parts.query}" if parts.query else "")):
@@ -337,7 +324,7 @@ class SiteSpider(scrapy.Spider):
         return None
 
     def _left_out(self, source_id: str, page_url: str, record: CrawlRecord | None) -> LeftOut | None:
-        if f"{self.name}-{source_id}" in self.opt_outs or (record and record.audio_url in self.opt_outs):
+        if self.opt_outs.names(source_id, *([record.audio_url] if record else [])):
             return LeftOut.OPTED_OUT
         return self.left_out(page_url)
 

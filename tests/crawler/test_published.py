@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,14 @@ def test_ends_of_texts_are_stripped_and_their_inside_is_kept(tmp_path: Path) -> 
     [
         "\ufeff" + HEADER + WIND,
         (HEADER + WIND).replace("\r\n", "\n"),
+        (HEADER + WIND).replace("\r\n", "\r"),
         (HEADER + WIND).rstrip(),
         HEADER + "\r\n" + WIND + "\r\n\r\n",
         (HEADER + WIND).replace(",fname", "").replace(",0595.wav,", ","),
         (HEADER + WIND).replace("fname", "anything"),
         (HEADER + WIND).replace("https://bigsoundbank.com/d", "http://www.bigsoundbank.com/d"),
     ],
-    ids=["bom", "lf", "no line end", "blank lines", "no fname", "other column", "www"],
+    ids=["bom", "lf", "cr", "no line end", "blank lines", "no fname", "other column", "www"],
 )
 def test_a_list_may_be_written_in_other_ways(tmp_path: Path, text: str) -> None:
     published = read_published(write(tmp_path / "list.csv", text))
@@ -90,13 +92,13 @@ def test_tags(text: str, tags: tuple[str, ...]) -> None:
     ("text", "message"),
     [
         ("owl, bird", r"column 'tags': must be a list like \['wind', 'storm'\], got 'owl, bird'"),
-        ("['owl', 'bird'", "column 'tags': sign 8 of the list must begin a tag, got \" 'bird'\""),
-        ("['owl', bird]", "sign 8 of the list must begin a tag"),
-        ("['owl', __import__('os').getcwd()]", "sign 8 of the list must begin a tag"),
-        ("['owl'] + ['bird']", "the list ends at sign 7, then follows"),
-        ("[" * 100_000, "sign 2 of the list must begin a tag"),
+        ("['owl', 'bird'", "column 'tags': character 8 of the list must begin a tag, got \" 'bird'\""),
+        ("['owl', bird]", "character 8 of the list must begin a tag"),
+        ("['owl', __import__('os').getcwd()]", "character 8 of the list must begin a tag"),
+        ("['owl'] + ['bird']", "the list ends at character 7, then follows"),
+        ("[" * 100_000, "character 2 of the list must begin a tag"),
         (r"['\N{NO SUCH SIGN}']", "is no string"),
-        ("['owl', <li>bird]", "sign 8"),
+        ("['owl', <li>bird]", "character 8"),
     ],
 )
 def test_tags_that_are_none(text: str, message: str) -> None:
@@ -110,7 +112,13 @@ def test_tags_that_are_none(text: str, message: str) -> None:
         (b"", "line 1: missing: view_link, .* it begins ''"),
         (b"<!DOCTYPE html>\n<html>", "line 1: missing: view_link.* it begins '<!DOCTYPE html>"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it begins 'version https://git-lfs"),
-        ((HEADER + WIND).replace(",", ";").encode(), "line 1: missing: view_link"),
+        ((HEADER + WIND).replace(",", ";").encode(), "line 1: separated by ';', must be by commas"),
+        ((HEADER + WIND).replace(",", "\t").encode(), "line 1: separated by tabs, must be by commas"),
+        (
+            HEADER.replace(",", '"\t"').replace("view", '"view').replace("tags", 'tags"').encode(),
+            "line 1: separated by tabs",
+        ),
+        (HEADER.replace("fname", "title").encode(), "line 1: column 'title' stands twice"),
         (
             HEADER.replace("download_link,", "").encode(),
             "line 1: missing: download_link; the columns are view_link",
@@ -119,10 +127,23 @@ def test_tags_that_are_none(text: str, message: str) -> None:
         ((HEADER + WIND).replace("Wind", "Caf\xe9").encode("latin-1"), "line 2: not UTF-8 text: byte 0xe9"),
         ((HEADER + WIND + OWL[:-8]).encode(), "line 3: the row that begins here is not CSV: unexpected end of data"),
         ((HEADER + WIND.replace("Wind", '"Wi"nd')).encode(), "line 2: .* not CSV: .* mend its quotes"),
-        ((HEADER + WIND.replace("Wind", "w" * 200_000)).encode(), "line 2: .* field larger than field limit"),
         (b"PK\x03\x04\x14\x00\x00\x00", "line 1: missing: view_link"),
     ],
-    ids=["empty", "html", "lfs", "semicolons", "column", "utf-16", "latin-1", "cut", "quotes", "long field", "zip"],
+    ids=[
+        "empty",
+        "html",
+        "lfs",
+        "semicolons",
+        "tabs",
+        "quoted tabs",
+        "doubled",
+        "column",
+        "utf-16",
+        "latin-1",
+        "cut",
+        "quotes",
+        "zip",
+    ],
 )
 def test_a_damaged_file_is_named_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
     path = write(tmp_path / "list.csv", content)
@@ -174,6 +195,22 @@ def test_a_clip_that_is_listed_twice_is_taken_once(tmp_path: Path) -> None:
     published = read_published(write(tmp_path / "list.csv", HEADER + OWL + WIND + OWL.replace("-Owl.", "-Barn-Owl.")))
     assert len(published.rows) == 2
     assert published.refused[0].endswith("line 4: soundbible 17 is already that of line 2")
+
+
+def test_a_long_text_costs_nothing_and_no_other_reader_notices(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    text = HEADER + WIND.replace("A wind.", "w" * 200_000) + OWL
+    wind, owl = read_published(write(tmp_path / "list.csv", text)).rows
+    assert (len(wind.description), owl.source_id) == (200_000, "17")
+    assert csv.field_size_limit() == limit
+    with pytest.raises(PublishedError, match="unexpected end of data"):
+        read_published(write(tmp_path / "list.csv", text[:-8]))
+    assert csv.field_size_limit() == limit
+
+
+def test_other_columns_may_stand_twice(tmp_path: Path) -> None:
+    text = (HEADER + WIND).replace("\r\n", ",,\r\n")
+    assert len(read_published(write(tmp_path / "list.csv", text)).rows) == 1
 
 
 def test_a_row_may_have_no_download_link(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,8 @@ import typer
 from typer.testing import CliRunner, Result
 
 from crawler.published import PublishedRow
-from crawler.replay import Job, replay
+from crawler.replay import Job, Progress, replay
+from crawler.replay_check import Table, TableError
 from crawler.replay_client import Manners
 from crawler.replay_command import replay as command
 from crawler.report import CrawlReport
@@ -151,6 +153,7 @@ def test_rows_are_alive_healed_or_gone_and_a_second_run_asks_for_nothing(
         "0007": "not_found",
     }
     assert (raw / "bigsoundbank" / "site" / "robots.txt").is_file()
+    assert report["notices"] == ["https://bigsoundbank.com/robots.txt"]  # its tdmrep.json answers 404
 
 
 def test_the_check_writes_a_table_and_goes_on_with_it(audio: Path, clips: list[Clip], tmp_path: Path) -> None:
@@ -214,7 +217,8 @@ def test_pages_may_be_skipped_and_a_dry_run_asks_nothing(
     clips = [make_clip(1), make_clip(2, audio={"mp3": "noise.mp3"})]
     with serve(clips, audio) as site:
         planned = run(path, "--raw", raw, "--base-url", site.base_url, "--dry-run", "--delay", "1")
-        assert "soundbible: 2 rows, 0 done already, 2 missing: 6 requests or more" in planned.stdout
+        words = "soundbible: 2 rows: 2 missing: about 8 requests, 0 minutes at 1 s between two\n"
+        assert planned.stdout == words  # 2 x (page, link, where it leads), robots.txt, tdmrep.json
         assert not site.requests
         assert not raw.exists()
         done = run(path, "--raw", raw, "--base-url", site.base_url, "--no-pages")
@@ -227,9 +231,10 @@ def test_pages_may_be_skipped_and_a_dry_run_asks_nothing(
 
 
 def test_an_opt_out_list_is_kept_to(audio: Path, make_clip: Callable[..., Clip], tmp_path: Path) -> None:
-    path = write_list(tmp_path / "list.csv", *map(soundbible, range(1, 6)))
+    other = soundbible(3, download_link="http://www.soundbible.com/grab.php?id=3&type=wav")
+    path = write_list(tmp_path / "list.csv", soundbible(1), soundbible(2), other, soundbible(4), soundbible(5))
     opt_out = tmp_path / "no.txt"
-    lines = ("# asked by mail", "soundbible-1", "https://soundbible.com/2-Another-Name.html", "https://[/")
+    lines = ("# asked by mail", "soundbible-1", "https://soundbible.com/2-Another-Name.html")
     lines += (
         "https://soundbible.com/grab.php?id=3&type=wav",
         "https://soundbible.com/grab.php?id=4&type=mp3",
@@ -238,16 +243,89 @@ def test_an_opt_out_list_is_kept_to(audio: Path, make_clip: Callable[..., Clip],
     opt_out.write_text("\n".join(lines))
     with serve([make_clip(number) for number in range(1, 6)], audio) as site:
         options = (path, "--base-url", site.base_url, "--opt-out", opt_out, "--raw", tmp_path / "raw")
+        planned = [run(*options, *check, "--dry-run").stdout for check in ([], ["--check"])]
+        assert planned[0].startswith("soundbible: 5 rows: 3 left out (opted_out), 2 missing: about 8 requests, ")
+        assert planned[1].startswith("soundbible: 5 rows: 3 left out (opted_out), 2 missing: about 6 requests, ")
+        assert not site.requests
         checked = run(*options, "--check", "--json")
         assert json.loads(checked.stdout)["left_out"] == {"soundbible": 3}
+        site.requests.clear()
         done = run(*options)
-        assert not [
-            target for _, target, _ in site.requests if "id=1" in target or "id=2" in target or "id=3" in target
-        ]
+        names = ("id=1", "id=2", "id=3", "id=4")  # 4 is named by an address that only its page tells
+        assert not [target for _, target, _ in site.requests if any(name in target for name in names)]
+        assert "3 left out (opted_out), 1 missing" in run(*options, "--dry-run").stdout
+        planned_json = json.loads(run(*options, "--dry-run", "--json").stdout)
+        counts = {"rows": 5, "stored": 1, "left_out": 3, "failed": 0, "missing": 1, "requests": 5, "seconds": 0.0}
+        assert planned_json == {"refused": [], "sites": {"soundbible": counts}}
     assert done.exit_code == 0, done.output
     report = read_report(tmp_path / "raw", "soundbible")
     assert (report["left_out"], report["stored"], report["known"]) == ({"opted_out": 4}, 1, 5)
     assert set(read_records(tmp_path / "raw", "soundbible")) == {"5"}
+
+
+def test_a_row_that_is_opted_out_after_its_check_is_counted_once(
+    audio: Path, make_clip: Callable[..., Clip], tmp_path: Path
+) -> None:
+    path = write_list(tmp_path / "list.csv", *map(soundbible, range(1, 5)))
+    opt_out = tmp_path / "no.txt"
+    opt_out.write_text("soundbible-1\nsoundbible-4\n")  # one of them alive, one gone
+    with serve([make_clip(1), make_clip(2)], audio) as site:
+        options = (path, "--base-url", site.base_url, "--raw", tmp_path / "raw", "--check")
+        assert run(*options, "--max-failed", "1").exit_code == 0
+        done = run(*options, "--opt-out", opt_out)
+        result = json.loads(run(*options, "--opt-out", opt_out, "--json").stdout)
+        planned = run(*options, "--opt-out", opt_out, "--dry-run").stdout
+    (line,) = [line.split()[1:-1] for line in done.stdout.splitlines() if line.startswith("soundbible")]
+    assert line == ["1", "0", "1", "0", "2", "0"]
+    assert "error: 1 of 2 rows are gone or unknown, " in done.stderr
+    assert (result["states"], result["left_out"]) == ({"soundbible": {"alive": 1, "gone": 1}}, {"soundbible": 2})
+    assert "4 rows: 2 checked, 2 left out (opted_out), 0 missing: about 0 requests" in planned
+
+
+def test_a_check_that_is_cut_short_says_what_it_did_not_ask(tmp_path: Path) -> None:
+    path = write_list(tmp_path / "list.csv", *map(soundbible, range(1, 4)))
+    with serve_replies({"/robots.txt": Reply(500)}) as site:
+        done = run(path, "--base-url", site.base_url, "--raw", tmp_path / "raw", "--check")
+    (line,) = [line.split()[1:-1] for line in done.stdout.splitlines() if line.startswith("soundbible")]
+    assert (done.exit_code, line) == (1, ["0", "0", "0", "0", "0", "3"])
+
+
+@pytest.mark.parametrize(
+    ("source", "check", "no_pages"),
+    [
+        ("soundbible", False, False),
+        ("soundbible", False, True),
+        ("soundbible", True, False),
+        ("bigsoundbank", False, False),
+        ("bigsoundbank", False, True),
+        ("bigsoundbank", True, False),
+    ],
+)
+def test_a_plan_tells_the_requests_that_are_made(
+    source: str, check: bool, no_pages: bool, audio: Path, make_clip: Callable[..., Clip], tmp_path: Path
+) -> None:
+    make = {"soundbible": soundbible, "bigsoundbank": bigsoundbank}[source]
+    path = write_list(tmp_path / "list.csv", *map(make, range(1, 4)))
+    options = [path, "--raw", tmp_path / "raw", "--json"] + ["--check"] * check + ["--no-pages"] * no_pages
+    clips = [make_clip(number, audio={"wav": "noise.wav"}) for number in range(1, 4)]  # as most are: no FLAC
+    with serve(clips, audio, layout=source) as site:
+        planned = run(*options, "--dry-run", "--base-url", site.base_url)
+        done = run(*options, "--base-url", site.base_url)
+        assert done.exit_code == 0, done.output
+        assert json.loads(planned.stdout)["sites"][source]["requests"] == len(site.requests)
+
+
+def test_a_dry_run_tells_what_is_stored_from_what_failed(
+    audio: Path, make_clip: Callable[..., Clip], tmp_path: Path
+) -> None:
+    path, opt_out = write_list(tmp_path / "list.csv", *map(soundbible, range(1, 5))), tmp_path / "no.txt"
+    opt_out.write_text("soundbible-2\n")
+    with serve([make_clip(1), make_clip(2)], audio) as site:
+        options = (path, "--raw", tmp_path / "raw", "--base-url", site.base_url)
+        run(*options, "--limit", "3")
+        planned = run(*options, "--opt-out", opt_out, "--dry-run")
+    words = "4 rows: 1 stored, 1 left out (opted_out), 1 failed for good lately, 1 missing: about 5 requests"
+    assert words in planned.stdout
 
 
 # Hostile and broken servers.
@@ -465,9 +543,91 @@ def test_a_site_that_reserves_everything_is_left_alone(tmp_path: Path) -> None:
 def test_a_site_that_asks_for_a_day_of_rest_gets_it(tmp_path: Path) -> None:
     with serve_replies({link(1): Reply(503, headers={"Retry-After": "86400"})}) as site:
         report = replay_site(site.base_url, tmp_path, [1, 2])
-        assert site.requests[2:] == [link(1)]
+        assert site.requests[2:] == ["/1-S.html", link(1)]
     assert "is busy and says Retry-After: 86400; run the same command again then" in report.error
     assert report.finish_reason == "told_to_wait"
+
+
+def test_a_page_is_read_before_its_audio(audio: Path, tmp_path: Path) -> None:
+    wav = Reply(body=(audio / "noise.wav").read_bytes())
+    reserved = "<meta name='tdm-reservation' content='1'>"
+    replies = {
+        **{link(number): wav for number in (1, 2, 3, 4)},
+        "/1-S.html": detail(1),
+        "/2-S.html": detail(2, reserved),
+        "/3-S.html": Reply(500),
+        "/4-S.html": Reply(404),
+        link(5): Reply(500),
+        "/5-S.html": Reply(404),
+    }
+    with serve_replies(replies) as site:
+        report = replay_site(site.base_url, tmp_path, range(1, 6), retries=0)
+        asked = site.requests[2:]
+    assert asked == [
+        "/1-S.html",
+        link(1),
+        "/2-S.html",
+        "/3-S.html",  # its licence may be had another time
+        "/4-S.html",
+        link(4),
+        "/5-S.html",
+        link(5),
+    ]
+    assert report.stored == {"1", "4"}
+    assert report.left_out == {"2": "tdm_reserved"}
+    # A link that was busy may be alive tomorrow, whatever its page says.
+    assert {number: failure.reason for number, failure in report.failures.items()} == dict.fromkeys("35", "http_error")
+
+
+@pytest.mark.parametrize("is_reserved", [False, True])
+def test_a_link_that_leads_to_its_page_is_asked_first(audio: Path, tmp_path: Path, is_reserved: bool) -> None:
+    """Should such a link give audio again, a reservation inside the page still holds."""
+    wav = Reply(body=(audio / "noise.wav").read_bytes())
+    head = "<meta name='tdm-reservation' content='1'>" if is_reserved else ""
+    path = write_list(tmp_path / "list.csv", bigsoundbank(1))
+    replies = {"/UPLOAD/wav/0001.wav": wav, "/detail-0001-s.html": Reply(body=f"{head}<h1>S</h1>".encode())}
+    with serve_replies(replies) as site:
+        run(path, "--raw", tmp_path / "raw", "--base-url", site.base_url, "--max-failed", "1")
+        assert site.requests[2:] == ["/UPLOAD/wav/0001.wav", "/detail-0001-s.html"]
+    report = read_report(tmp_path / "raw", "bigsoundbank")
+    assert (report["stored"], report["left_out"]) == ((0, {"tdm_reserved": 1}) if is_reserved else (1, {}))
+    assert len(list((tmp_path / "raw").rglob("*.wav"))) == report["stored"]
+
+
+def test_a_contact_may_hold_any_characters(audio: Path, tmp_path: Path) -> None:
+    path = write_list(tmp_path / "list.csv", soundbible(1))
+    replies = {link(1): Reply(body=(audio / "noise.wav").read_bytes()), "/1-S.html": detail(1)}
+    with serve_replies(replies) as site:
+        options = ("--raw", tmp_path / "raw", "--base-url", site.base_url)
+        done = run(path, *options, "--contact", "mailto:łukasz@example.org\r\nX-Other: 1")
+        assert done.exit_code == 0, done.output
+        agents = {asked.headers["user-agent"].encode("latin-1").decode() for asked in site.asked}
+        assert not [asked for asked in site.asked if "x-other" in asked.headers]
+    (agent,) = agents
+    assert agent.endswith(" (+mailto:łukasz@example.org X-Other: 1)")
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(100, "0.6 clips/min"), (0.25, "4.0 clips/s")])
+def test_progress_is_told_in_a_unit_that_shows_it(
+    seconds: float, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr("crawler.replay.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("crawler.settings.PROGRESS_SECONDS", 0.1)
+    progress = Progress("soundbible", 4)
+    now[0] += seconds
+    progress.show()
+    assert f"soundbible: 1 of 4 clips, 0 failed, {words}, " in capsys.readouterr().err
+
+
+def test_a_table_is_closed_whatever_happens(tmp_path: Path) -> None:
+    table = Table(tmp_path / "table.csv", again=False)
+    with pytest.raises(TableError, match="another check is at work on it"):
+        Table(tmp_path / "table.csv", again=False)
+    with pytest.raises(ZeroDivisionError), table:
+        raise ZeroDivisionError
+    with Table(tmp_path / "table.csv", again=False) as another:
+        assert another.done == {}
 
 
 def test_a_site_that_is_down_is_not_beaten(tmp_path: Path) -> None:
@@ -518,7 +678,9 @@ def test_a_check_asks_with_get_where_head_is_refused_and_reads_no_body(tmp_path:
         (["--again"], 2, "is of --check alone"),
         (["--delay", "inf"], 2, "must be a number of seconds"),
         (["--delay", "-1"], 2, "delay"),
-        (["--opt-out", "no-such-file"], 1, "error: no-such-file: No such file or directory"),
+        (["--opt-out", "no-such-file"], 2, "'no-such-file' does not exist"),
+        (["--check", "--no-pages"], 2, "Invalid value for --no-pages: is of a replay alone, not of --check"),
+        (["--check", "--retry-failed"], 2, "Invalid value for --retry-failed: is of a replay alone"),
         (["--check", "--out", "{list}"], 1, "not the table of a check: it begins 'view_link"),
     ],
 )
@@ -527,7 +689,13 @@ def test_wrong_usage(options: list[str], code: int, message: str, tmp_path: Path
     before = path.read_bytes()
     done = run(path, "--raw", tmp_path / "raw", *(option.format(list=path) for option in options))
     assert (done.exit_code, path.read_bytes()) == (code, before)
-    assert message in " ".join(done.stderr.split())
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_the_help_tells_what_an_option_costs() -> None:
+    text = " ".join(CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout.replace("│", " ").split())
+    assert "its licence stays unknown until its record is deleted" in text
+    assert "Reservations inside pages are not seen" in text
 
 
 def test_refused_rows_are_named_and_count_as_failed(
