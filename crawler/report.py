@@ -223,7 +223,7 @@ class CrawlReport:
         missing = len(self.missing)
         listed = f"{counted(len(self.known), 'clip')} on {counted(self.listing_pages, 'page')}"
         requests = round(missing * self.requests_a_clip)
-        minutes = f"{requests * self.delay_s / 60:.0f} minutes or more at {self.delay_s:g} s between two"
+        minutes = f"{counted(round(requests * self.delay_s / 60), 'minute')} or more at {self.delay_s:g} s between two"
         listed += self._up_to_limit()
         not_asked = [f"{len(self.already)} are stored already"]
         not_asked += [f"{count} left out ({name})" for name, count in self._left_out().items()]

@@ -36,7 +36,7 @@ class BigSoundBankSpider(SiteSpider):
     home = pages.HOME
     hosts = ("bigsoundbank.com", "www.bigsoundbank.com")
     pages = pages
-    terms = (f"{pages.HOME}/licenses.html",)
+    terms = (f"{pages.HOME}/licenses.html", f"{pages.HOME}/droit.html")
 
     def listings(self) -> Iterator[Request]:
         self.to_read = deque(self._on_site(self.sitemaps) or [pages.SITEMAP])

@@ -101,7 +101,7 @@ def test_every_clip_comes_with_its_text_and_every_fault_with_its_reason(
 NOTICES = {"/robots.txt", "/.well-known/tdmrep.json"}
 LISTINGS = {
     "soundbible": {"/about.php", "/terms.php", *(f"/free-sound-effects-{number}.html" for number in (1, 2, 3, 4))},
-    "bigsoundbank": {"/licenses.html", "/sitemap_bsb.xml"},
+    "bigsoundbank": {"/licenses.html", "/droit.html", "/sitemap_bsb.xml"},
 }
 
 

@@ -73,7 +73,9 @@ def test_what_the_site_says_of_itself_is_kept_with_the_crawl(
     with serve([make_clip(1)], audio, layout=layout, tdmrep='[{"location": "/blog", "tdm-reservation": 1}]') as site:
         assert crawl(layout, site.base_url).returncode == 0
     folder = tmp_path / "raw" / layout / "site"
-    terms = {"soundbible": {"about.php.html", "terms.php.html"}, "bigsoundbank": {"licenses.html"}}[layout]
+    terms = {"soundbible": {"about.php.html", "terms.php.html"}, "bigsoundbank": {"licenses.html", "droit.html"}}[
+        layout
+    ]
     assert {path.name for path in folder.iterdir()} >= {"robots.txt", "tdmrep.json", "notices.json", *terms}
     assert "Disallow" in (folder / "robots.txt").read_text(encoding="utf-8")
     notices = read_report(tmp_path / "raw", layout)["notices"]
