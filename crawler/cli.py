@@ -219,11 +219,12 @@ def _crawl(spider: str, arguments: dict[str, str], *, raw: Path, settings: list[
 def _announce_interrupt() -> None:
     """Answer a Ctrl-C at once: what is on its way may take a while."""
     stop = signal.getsignal(signal.SIGINT)
+    if not callable(stop):  # told to ignore it, as in the background of a script
+        return
 
     def announce(number: int, frame: FrameType | None) -> None:
         print("ending after what is on its way; Ctrl-C again ends at once", file=sys.stderr, flush=True)
-        if callable(stop):
-            stop(number, frame)
+        stop(number, frame)
 
     signal.signal(signal.SIGINT, announce)
 

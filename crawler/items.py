@@ -105,8 +105,12 @@ class CrawlRecord:
         return text.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair has no UTF-8, but an escape
 
     @classmethod
-    def from_json(cls, text: str) -> CrawlRecord:
+    def from_json(cls, text: str, *, allow_unknown: bool = False) -> CrawlRecord:
         """Return the record that a file holds.
+
+        Args:
+            text: Of the file.
+            allow_unknown: Leave out fields that this version does not know, for who only asks whether a clip is stored.
 
         Raises:
             RecordError: If the text is not JSON, or a field is missing, unknown or of the wrong type.
@@ -120,8 +124,9 @@ class CrawlRecord:
         names = {field.name for field in dataclasses.fields(cls)}
         if missing := sorted(names - values.keys()):
             raise RecordError(f"missing: {', '.join(missing)}")
-        if unknown := sorted(values.keys() - names):
+        if (unknown := sorted(values.keys() - names)) and not allow_unknown:
             raise RecordError(f"unknown: {', '.join(unknown)}")
+        values = {name: value for name, value in values.items() if name in names}
         if not isinstance(values["tags"], list):
             raise RecordError(f"tags must be a list, got {values['tags']!r}")
         return cls(**(values | {"tags": tuple(values["tags"])}))

@@ -144,7 +144,8 @@ def stored_record(raw: Path, source: str, source_id: str, *, verify: bool = Fals
         verify: Read the audio too, and compare its SHA-256.
     """
     try:
-        record = CrawlRecord.from_json(record_file(raw, source, source_id).read_text(encoding="utf-8"))
+        text = record_file(raw, source, source_id).read_text(encoding="utf-8")
+        record = CrawlRecord.from_json(text, allow_unknown=True)  # a newer version's is not asked and written again
         if (record.source, record.source_id) != (source, source_id):
             return None
         audio = raw / source / record.audio_file

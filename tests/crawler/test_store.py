@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from crawler.items import CrawlRecord
+from crawler.items import CrawlRecord, RecordError
 from crawler.pages.fields import AudioLink, PageFields
 from crawler.rejections import RejectionError, check_audio, telling
 from crawler.report import FailureReason
@@ -60,6 +61,17 @@ def test_audio_of_the_right_size_and_other_bytes_is_found_only_by_reading(tmp_pa
     assert stored_record(tmp_path, "a", "7", verify=True) is None
     (tmp_path / "a/audio/7.wav").write_bytes(WAV[:-1])
     assert stored_record(tmp_path, "a", "7") is None
+
+
+def test_a_record_of_a_newer_version_counts_as_stored(tmp_path: Path) -> None:
+    write_clip(tmp_path, record(), WAV)
+    file = tmp_path / "a/records/7.json"
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"format": 2}), encoding="utf-8")
+    stored = stored_record(tmp_path, "a", "7")
+    assert stored is not None
+    assert stored.sha256 == record().sha256
+    with pytest.raises(RecordError, match="unknown: format"):
+        CrawlRecord.from_json(file.read_text(encoding="utf-8"))
 
 
 def test_a_record_that_cannot_be_written_leaves_no_audio(tmp_path: Path) -> None:
