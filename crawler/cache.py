@@ -4,7 +4,7 @@ Writes ``<raw>/<source>/pages.sqlite``, a page a row, its body packed by zlib. A
 HTTPCACHE_EXPIRATION_SECS; after that, and always for robots.txt, terms and listings, it is asked with If-None-Match and
 If-Modified-Since, and a 304 brings the copy. Audio is not kept here: it has its own place. Scrapy's own storage writes
 seven files a page, one after the other, and a kill between them leaves a page that is empty and counts as whole; SQLite
-keeps a row whole or not at all, and costs a tenth of the time.
+keeps a row whole or not at all.
 """
 
 from __future__ import annotations

@@ -57,10 +57,10 @@ def keep_notice(folder: Path, url: str, *, status: int, body: bytes) -> bool:
     path = folder / name
     before = hashlib.sha256(_words(path.read_bytes())).hexdigest() if path.is_file() else ""
     changed = bool(before and sha256) and sha256 != before
-    if changed and path.exists():
+    if changed:
         day = re.sub(r"[^0-9]", "", str(last.get("retrieved_at", "")))[:14] or "earlier"
         path.replace(path.with_name(f"{path.stem}.{day}{path.suffix}"))
-    if status == 200 and (changed or not path.exists()):
+    if status == 200 and (changed or not before):
         with open_whole(path) as file:
             file.write(body)
     index[name] = {

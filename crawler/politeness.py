@@ -1,7 +1,7 @@
 """Manners that Scrapy leaves to its user: to stay on the site, robots.txt to the letter, Crawl-delay, Retry-After.
 
-Downloader middlewares. One site is one download slot, named after the spider, so that every host
-name of a site shares one pace.
+Downloader middlewares. One site is one download slot, named after the spider, so that every host name of a site shares
+one pace.
 """
 
 from __future__ import annotations

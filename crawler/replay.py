@@ -36,7 +36,15 @@ from crawler.replay_client import (
     SiteClosedError,
     StoppedError,
 )
-from crawler.report import CrawlReport, FailureReason, LeftOut, command_of, lasting_failures, write_report
+from crawler.report import (
+    CrawlReport,
+    FailureReason,
+    LeftOut,
+    command_of,
+    lasting_failures,
+    progress_line,
+    write_report,
+)
 from crawler.site import Site
 from crawler.store import (
     NEXT_STEP,
@@ -142,12 +150,15 @@ class Progress:
         if now - self._shown < settings.PROGRESS_SECONDS:
             return
         self._shown = now
-        rate = self.done / (now - self._began)
-        left_s = round((self.total - self.done) / rate)
-        speed = f"{rate:.1f} clips/s" if rate >= 1 else f"{60 * rate:.1f} clips/min"
-        parts = [f"{self.source}: {self.done} of {self.total} clips", f"{self.failed} failed", speed]
-        parts += [f"{left_s // 60}:{left_s % 60:02} left"] + [self.last_failure] * bool(self.last_failure)
-        print(", ".join(parts), file=sys.stderr, flush=True)
+        line = progress_line(
+            self.source,
+            f"{self.done} of {self.total} clips",
+            failed=self.failed,
+            per_s=self.done / (now - self._began),
+            left=self.total - self.done,
+            last_failure=self.last_failure,
+        )
+        print(line, file=sys.stderr, flush=True)
 
 
 class SiteReplay:
@@ -220,10 +231,10 @@ class SiteReplay:
                 failed = lasting_failures(path, self.report.base_url, command="replay", since=since)
                 self.report.remembered |= failed
         for row in self.rows:
+            is_stored = stored_record(self.job.raw, self.source, row.source_id) is not None
             if self.opt_outs.names(row.source_id, row.audio_url):
-                is_stored = stored_record(self.job.raw, self.source, row.source_id) is not None
                 self.report.leave_out(row.source_id, LeftOut.OPTED_OUT, stored_in=self.folder if is_stored else None)
-            elif stored_record(self.job.raw, self.source, row.source_id):
+            elif is_stored:
                 self.report.already.add(row.source_id)
                 self.report.stored.add(row.source_id)
             elif failure := self.report.remembered.get(row.source_id):

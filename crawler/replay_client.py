@@ -23,12 +23,12 @@ from urllib3.exceptions import DecodeError, HTTPError, IncompleteRead, ProtocolE
 
 from crawler import settings
 from crawler.notices import keep_notice
-from crawler.pages.fields import absolute, decode_page
+from crawler.pages.fields import absolute
 from crawler.rejections import RejectionError, rejection_of_coding, retry_after_s
 from crawler.report import FailureReason
 from crawler.robots import Rules, read_rules
 from crawler.site import BOT_NAME
-from crawler.tdm import HEADER, TDMREP, TdmRules, header_reserves, last_tdmrep, parse_tdmrep
+from crawler.tdm import HEADER, TDMREP, TdmRules, header_reserves, read_tdmrep
 
 if TYPE_CHECKING:
     from crawler.site import Site
@@ -146,12 +146,8 @@ class SiteClient:
         self.delay_s = max(self.delay_s, rules.crawl_delay_s)
         self._rules = rules
         tdmrep, why = self._notice(TDMREP, notices)
-        if tdmrep and tdmrep.status == 200:
-            self._tdm = parse_tdmrep(decode_page(tdmrep.body, None))
-        elif not (tdmrep and tdmrep.status in (404, 410)):
-            why = f"HTTP status {tdmrep.status}" if tdmrep else why
-            self._tdm, words = last_tdmrep(notices) if notices else (TdmRules(), "taken for no reservation")
-            self.notes.append(f"{TDMREP} could not be read ({why}): {words}")
+        status, body = (tdmrep.status, tdmrep.body) if tdmrep else (None, b"")
+        self._tdm = read_tdmrep(status, body, why=why, kept_in=notices)
         self.notes += filter(None, (rules.note, self._tdm.note))
         if self._tdm.reserves("/"):
             raise SiteClosedError(
@@ -201,7 +197,7 @@ class SiteClient:
             if self._rules is not None:
                 if not self._rules.allows(asked):
                     raise RejectionError(FailureReason.ROBOTS, f"robots.txt forbids {parts.path}")
-                if self._tdm.reserves(parts._replace(scheme="", netloc="").geturl()):
+                if self._tdm.reserves_url(asked):
                     raise ReservedError(f"{TDMREP} reserves {parts.path}")
             answer = self._persist(method, asked, max_bytes, coding)
             if isinstance(answer, Answer):

@@ -220,29 +220,26 @@ class CrawlReport:
 
     def plan(self) -> str:
         """Return what a crawl of the known clips would ask, for a dry run."""
-        missing = len(self.missing)
-        listed = f"{counted(len(self.known), 'clip')} on {counted(self.listing_pages, 'page')}"
-        requests = round(missing * self.requests_a_clip)
-        minutes = f"{counted(round(requests * self.delay_s / 60), 'minute')} or more at {self.delay_s:g} s between two"
-        listed += self._up_to_limit()
+        plan = self.plan_json()
+        listed = f"{counted(len(self.known), 'clip')} on {counted(self.listing_pages, 'page')}{self._up_to_limit()}"
+        minutes = f"{counted(round(plan['seconds'] / 60), 'minute')} or more at {self.delay_s:g} s between two"
         not_asked = [f"{len(self.already)} are stored already"]
         not_asked += [f"{count} left out ({name})" for name, count in self._left_out().items()]
         not_asked += [f"{len(self.remembered)} failed for good lately"] if self.remembered else []
         lines = [
             f"{self.source}: {self.base_url} lists {listed}; {', '.join(not_asked)}",
-            f"{self.source}: a crawl would ask {counted(missing, 'page')} and {counted(missing, 'audio file')}: "
-            f"about {requests} requests, {minutes}",
+            f"{self.source}: a crawl would ask {counted(plan['pages'], 'page')} and "
+            f"{counted(plan['audio_files'], 'audio file')}: about {plan['requests']} requests, {minutes}",
         ]
-        if missing:
-            lines.append(f"{self.source}: {self._bytes(missing)}")
+        if plan["pages"]:
+            lines.append(f"{self.source}: {self._bytes(plan['bytes'])}")
         return "\n".join(lines + [f"warning: {warning}" for warning in self.all_warnings()])
 
-    def _bytes(self, missing: int) -> str:
-        if not self.sample:
+    def _bytes(self, planned: int | None) -> str:
+        if planned is None:
             return "how many bytes that is cannot be said: no clip that was asked about tells its size"
-        mean = sum(self.sample) / len(self.sample)
         asked = f"{counted(len(self.sample), 'clip')} of {_size(min(self.sample))} to {_size(max(self.sample))}"
-        return f"about {_size(missing * mean)} of audio, judged by {asked}"
+        return f"about {_size(planned)} of audio, judged by {asked}"
 
     def table(self) -> str:
         """Return the closing table."""
@@ -313,6 +310,25 @@ def lasting_failures(path: Path, base_url: str, *, command: str, since: datetime
 def _most_first(words: Iterable[str]) -> dict[str, int]:
     counts = Counter(words)
     return {word: counts[word] for word in sorted(counts, key=lambda word: (-counts[word], word))}
+
+
+def progress_line(source: str, done: str, *, failed: int, per_s: float, left: int | None, last_failure: str) -> str:
+    """Return how far a run is.
+
+    Args:
+        source: The site.
+        done: Clips done of those known, in words.
+        failed: Clips that failed.
+        per_s: Clips a second.
+        left: Clips that are left, None where that is not known yet.
+        last_failure: In words, "" if there was none.
+    """
+    parts = [f"{source}: {done}", f"{failed} failed"]
+    parts.append(f"{per_s:.1f} clips/s" if per_s >= 1 else f"{60 * per_s:.1f} clips/min")
+    if per_s and left is not None:
+        left_s = round(left / per_s)
+        parts.append(f"{left_s // 60}:{left_s % 60:02} left")
+    return ", ".join([*parts, last_failure] if last_failure else parts)
 
 
 def counted(number: int, noun: str) -> str:

@@ -18,7 +18,15 @@ from scrapy.exceptions import CloseSpider
 
 from crawler.items import CRAWL_REPORT, CrawlRecord
 from crawler.notices import NOTICES, keep_notice
-from crawler.report import CrawlReport, FailureReason, LeftOut, counted, lasting_failures, write_report
+from crawler.report import (
+    CrawlReport,
+    FailureReason,
+    LeftOut,
+    counted,
+    lasting_failures,
+    progress_line,
+    write_report,
+)
 from crawler.store import NEXT_STEP, BusyFolderError, claim_folder, is_full, words_of
 
 if TYPE_CHECKING:
@@ -173,14 +181,15 @@ class Reporter:
             print(f"{report.source}: {counted(len(report.known), 'clip')} {doing}", file=sys.stderr, flush=True)
             return
         fresh = report.asked - len(report.already) - len(report.failures.keys() & report.remembered.keys())
-        rate = fresh / (now - report.started)
-        known = f"{len(report.known)} clips" + (" listed so far" if self.open_listings else "")
-        speed = f"{rate:.1f} clips/s" if rate >= 1 else f"{60 * rate:.1f} clips/min"
-        parts = [f"{report.source}: {report.asked} of {known}", f"{len(report.failures)} failed", speed]
-        if rate and not self.open_listings:
-            left_s = round((len(report.known) - report.asked - len(report.left_out)) / rate)
-            parts.append(f"{left_s // 60}:{left_s % 60:02} left")
-        print(", ".join([*parts, self.last_failure] if self.last_failure else parts), file=sys.stderr, flush=True)
+        line = progress_line(
+            report.source,
+            f"{report.asked} of {len(report.known)} clips" + (" listed so far" if self.open_listings else ""),
+            failed=len(report.failures),
+            per_s=fresh / (now - report.started),
+            left=None if self.open_listings else len(report.known) - report.asked - len(report.left_out),
+            last_failure=self.last_failure,
+        )
+        print(line, file=sys.stderr, flush=True)
 
     # Signals.
 

@@ -130,7 +130,7 @@ def write_clip(raw: Path, record: CrawlRecord, body: bytes) -> None:
         raise
     for extension in EXTENSIONS:
         other = audio.with_name(f"{record.source_id}.{extension}")
-        if other != audio and other.exists():  # twice as fast as unlink for what is hardly ever there
+        if other != audio:
             other.unlink(missing_ok=True)
 
 

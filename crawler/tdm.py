@@ -12,8 +12,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from parsel import Selector
+
+from crawler.pages.fields import decode_page
 
 TDMREP = "/.well-known/tdmrep.json"
 HEADER = "tdm-reservation"
@@ -31,6 +34,10 @@ class TdmRules:
     def reserves(self, path: str) -> bool:
         """Return whether text and data mining is reserved for a path (with its query, starting with "/")."""
         return next((reserved for location, reserved in self.rules if _matches(location, path)), False)
+
+    def reserves_url(self, url: str) -> bool:
+        """Return the same for the path of an address."""
+        return bool(self.rules) and self.reserves(urlsplit(url)._replace(scheme="", netloc="", fragment="").geturl())
 
 
 def parse_tdmrep(text: str) -> TdmRules:
@@ -50,20 +57,31 @@ def parse_tdmrep(text: str) -> TdmRules:
     return TdmRules(tuple(rules), note)
 
 
-def last_tdmrep(folder: Path) -> tuple[TdmRules, str]:
-    """Return the rules of the copy that an earlier run kept, for a site that does not give them now, and words for it.
+def read_tdmrep(status: int | None, body: bytes, *, why: str = "no answer", kept_in: Path | None = None) -> TdmRules:
+    """Return what an answer to the request for tdmrep.json means: one that says nothing leaves the last copy in force.
 
     Args:
-        folder: Of crawler.notices.
+        status: Of the answer, after redirects; None if none came.
+        body: Of the answer.
+        why: What happened instead of an answer.
+        kept_in: The folder of crawler.notices in which an earlier run may have kept a copy.
     """
+    if status == 200:
+        return parse_tdmrep(decode_page(body, None))
+    if status in (404, 410):
+        return TdmRules()
+    words = why if status is None else f"HTTP status {status}"
     try:
-        return parse_tdmrep((folder / TDMREP.rpartition("/")[2]).read_text(encoding="utf-8-sig")), "its last copy holds"
-    except (OSError, UnicodeDecodeError):
-        return TdmRules(), "taken for no reservation"
+        copy = (kept_in / TDMREP.rpartition("/")[2]).read_bytes() if kept_in else None
+    except OSError:
+        copy = None
+    rules = TdmRules() if copy is None else parse_tdmrep(decode_page(copy, None))
+    effect = "taken for no reservation" if copy is None else "its last copy holds"
+    return TdmRules(rules.rules, f"{TDMREP} could not be read ({words}): {effect}")
 
 
 def _matches(location: str, path: str) -> bool:
-    """Whether a location fits the beginning of a path: "*" stands for any signs, "$" at its end for the path's end.
+    """Whether a location fits the beginning of a path: "*" stands for any characters, "$" at its end for its end.
 
     By searching piece after piece, not by a regular expression: many stars would take that for ever.
     """

@@ -30,7 +30,7 @@ from crawler.report import FailureReason, LeftOut
 from crawler.reporter import Reporter
 from crawler.site import Site, user_agent
 from crawler.store import stored_record
-from crawler.tdm import HEADER, TDMREP, TdmRules, header_reserves, last_tdmrep, page_reserves, parse_tdmrep
+from crawler.tdm import HEADER, TDMREP, TdmRules, header_reserves, page_reserves, read_tdmrep
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
@@ -232,9 +232,8 @@ class SiteSpider(scrapy.Spider):
     def terms_found(self, html: str, url: str) -> Iterator[Request]:
         """Yield requests for the site's terms that a page links to, each once a crawl."""
         for link in terms_links(html, url):
-            if (
-                self.site.target(link) is not None and self.pages.id_of(link) is None
-            ):  # not a sound called "License plate"
+            is_clip = self.pages.id_of(link) is not None  # a sound called "License plate"
+            if self.site.target(link) is not None and not is_clip:
                 yield from self._terms_pages([self.site.canonical(link)])
 
     def clips(self, links: dict[str, str]) -> Iterator[Request]:
@@ -318,8 +317,7 @@ class SiteSpider(scrapy.Spider):
         """Return why an address may not be asked; None if it may."""
         if self.opt_outs.names_address(url):
             return LeftOut.OPTED_OUT
-        parts = urlsplit(url)
-        if self.obeys_tdm and self.tdm.reserves(parts.path + (f"?{parts.query}" if parts.query else "")):
+        if self.obeys_tdm and self.tdm.reserves_url(url):
             return LeftOut.TDM_RESERVED
         return None
 
@@ -330,23 +328,16 @@ class SiteSpider(scrapy.Spider):
 
     async def _read_tdmrep(self) -> None:
         url = self.home + TDMREP
-        response = None
+        kept_in = self.raw / self.name / NOTICES
         try:
             request = Request(url, callback=NO_CALLBACK, meta={"revalidate": True})
             response = await self.crawler.engine.download_async(request)
         except DOWNLOAD_ERRORS as error:
-            why = str(rejection_of(error))
+            self.tdm = read_tdmrep(None, b"", why=str(rejection_of(error)), kept_in=kept_in)
         else:
             self.reporter.notice(url, response)
-            if response.status == 200:
-                self.tdm = parse_tdmrep(decode_page(response.body, None))
-                self.reporter.warn(self.tdm.note)
-                return
-            if response.status in (404, 410):
-                return
-            why = f"HTTP status {response.status}"
-        self.tdm, words = last_tdmrep(self.raw / self.name / NOTICES)
-        self.reporter.warn(f"{url} could not be read ({why}): {words}")
+            self.tdm = read_tdmrep(response.status, response.body, kept_in=kept_in)
+        self.reporter.warn(self.tdm.note)
 
     def _terms_pages(self, urls: Iterable[str]) -> Iterator[Request]:
         for url in urls:
