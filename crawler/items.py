@@ -214,7 +214,7 @@ def take_lock(path: Path) -> IO[bytes]:
 
 
 @contextmanager
-def open_whole(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def open_whole(path: Path, mode: str = "wb", *, sync: bool = True) -> Iterator[IO[Any]]:
     """Open a file that appears under its name only when it is whole.
 
     Bytes go to ``<name>.part`` beside it, are flushed to the disk, and the name is taken at the end of the block;
@@ -223,6 +223,8 @@ def open_whole(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Args:
         path: The file. Its folder is made if it is missing.
         mode: "wb" or "w" (UTF-8, line ends as written).
+        sync: False leaves the flushing to the system: after a power cut the file may be there, and be shorter. For
+            many small files whose reader looks at their size, or sees that they are cut.
 
     Raises:
         OSError: As the file system says, with the file's name; the partial file is removed.
@@ -235,7 +237,8 @@ def open_whole(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         with part.open(mode, **text) as file:  # type: ignore[call-overload]
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         part.replace(path)
     except BaseException as error:
         with suppress(OSError):

@@ -154,11 +154,16 @@ def text_of(node: Selector) -> str:
     return fragment_text(node.get() or "") if len(node.root) else str(node.root.text or "")
 
 
+def unescape(text: str) -> str:
+    """Return the text with its HTML entities replaced; a number too long for any character stays as it is written."""
+    return "".join(part if _ENDLESS.fullmatch(part) else html_entities.unescape(part) for part in _ENDLESS.split(text))
+
+
 def fragment_text(fragment: str) -> str:
     """Return the text of an HTML fragment, or of plain text with entities in it."""
     fragment = _encodable(fragment[:MAX_FRAGMENT])
     if not _TAG.search(fragment):
-        return html_entities.unescape(fragment)
+        return unescape(fragment)
     parts: list[str] = []
     for node in BeautifulSoup(fragment, "lxml").descendants:
         if isinstance(node, Tag):
@@ -172,6 +177,7 @@ def fragment_text(fragment: str) -> str:
     return "".join(parts)
 
 
+_ENDLESS = re.compile(r"(&#[0-9]{100,})")  # Python reads no number of more than 4,300 digits
 _TAG = re.compile(r"<(?:/?[a-zA-Z][^<>]*|!--[^<>]*)>")  # "a<b" in plain text is none
 _NOT_TEXT = ("script", "style", "noscript", "template")
 

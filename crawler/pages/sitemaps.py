@@ -5,11 +5,10 @@ Read with patterns, not as XML: a sitemap that is cut off or holds a bare "&" st
 
 from __future__ import annotations
 
-import html as html_entities
 import re
 import zlib
 
-from crawler.pages.fields import decode_page
+from crawler.pages.fields import decode_page, unescape
 
 SITEMAP_BYTES = 50 * 2**20
 """The most a sitemap may have when unpacked, says the protocol; what is over is not read."""
@@ -59,7 +58,7 @@ def _locs(xml: str) -> tuple[list[str], list[str]]:
         if address.startswith("<![CDATA["):
             address = address[9:].partition("]]>")[0].strip()
         else:
-            address = html_entities.unescape(address.partition("<")[0].strip())
+            address = unescape(address.partition("<")[0].strip())
         if address:
             (sitemaps if in_sitemap else pages).append(address)
         in_sitemap = False

@@ -108,6 +108,7 @@ def test_drop_takes_elements_out_and_leaves_the_text_around_them() -> None:
         ("x<!-- no --><script>no</script>y", "xy"),
         ("a\0b\ud800c", "ab\\ud800c"),
         ("", ""),
+        (f"&#{'9' * 5000}; &amp; b", f"&#{'9' * 5000}; & b"),
     ],
 )
 def test_fragment_text(fragment: str, text: str) -> None:
