@@ -1,38 +1,38 @@
-"""Runs work on many clips: in this process, or on this machine's cores; no clip's work is lost to another's crash.
+"""Runs work on many clips, on one machine or many; no clip's work is lost to another's crash.
 
-Written against ``concurrent.futures.Executor``, so that another kind of machine is one more executor. Worker processes
-are started afresh instead of forked (threads of Arrow and of the caller do not survive a fork). When a worker dies, the
-standard pool loses everything in flight; here what was in flight runs again one by one, each in a process of its own,
-so that only the clip that kills its worker fails.
+Tasks go out in batches as large as a worker does in about a second, so that handing them out costs little; a few
+batches a worker, so that a million tasks do not wait on a scheduler. A worker that dies takes its batches with it, and
+which task killed it cannot be told: they run again one at a time, with nothing beside them, so that only a task that
+kills its worker fails. A task may therefore run more than once; the work must not mind.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import signal
-import threading
+import pickle
+import platform
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait as wait_for_end
-from typing import TypeVar
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any, TypeVar
+
+from curation.cluster import cluster
+from curation.errors import ConfigError
+from curation.machines import Machines, this_machine, this_process
+from curation.versions import differences, versions
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-
-class _End:
-    """What stands where there is no more task."""
-
-
-_END = _End()
-_AHEAD = 4  # tasks handed out per worker: enough to keep it busy, few enough to run again after a crash
+_LARGEST_BATCH = 32
+_LOOK_EVERY_S = 5.0
+_TRIES_ALONE = 2
 
 
 class WorkerDied:
-    """Stands for a result: the process that worked on the task ended without an answer, twice."""
+    """Stands for a result: the process that worked on the task ended without an answer, each time it was tried."""
 
 
 def available_cores() -> int:
@@ -40,109 +40,105 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_tasks(work: Callable[[T], R], tasks: Iterable[T], *, workers: int) -> Iterator[tuple[T, R | WorkerDied]]:
+def run_tasks(
+    work: Callable[[T], R], tasks: Iterable[T], *, workers: int, scheduler: str = ""
+) -> Iterator[tuple[T, R | WorkerDied]]:
     """Give each task and its result, in the order in which they end.
 
     Args:
         work: A function of a module (it is sent to other processes by name).
         tasks: Values that can be pickled.
-        workers: Processes; 0 works in this one, where a crash of a decoder ends everything.
+        workers: Processes on this machine; 0 works in this one, where a crash of a decoder ends everything.
+        scheduler: Address of a Dask cluster that does the work instead, ``tcp://host:8786``.
 
     Raises:
         Whatever ``work`` raises: tasks that have not started are given up.
+        ConfigError: If there is no such cluster, or its workers run other code or other versions.
+        EngineError: If the machines go away.
     """
     if workers < 0:
         raise ValueError(f"workers must be 0 or more, got {workers}")
-    if workers == 0:
-        for task in tasks:
-            yield task, work(task)
+    pending = deque(tasks)
+    if not pending:
         return
-    suspects: list[T] = []
-    waiting = iter(tasks)
-    while True:
-        with _pool(workers) as pool:
-            try:
-                yield from _run_until_broken(pool, work, waiting, suspects, window=workers * _AHEAD)
-            except BaseException:  # an error of the work, Ctrl-C, or nobody reads on
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-        if not suspects:
-            return
+    with _machines(workers, scheduler) as machines:
+        suspects: deque[T] = deque()
+        yield from _run_batches(machines, work, pending, suspects)
         for task in suspects:
-            yield task, _run_alone(work, task)
-        suspects.clear()
+            yield task, _run_alone(machines, work, task)
 
 
-def _run_until_broken(
-    pool: Executor, work: Callable[[T], R], tasks: Iterator[T], suspects: list[T], *, window: int
+def _machines(workers: int, scheduler: str) -> contextlib.AbstractContextManager[Machines]:
+    if scheduler:
+        return cluster(scheduler)
+    return this_machine(workers) if workers else this_process()
+
+
+def _run_batches(
+    machines: Machines, work: Callable[[T], R], pending: deque[T], suspects: deque[T]
 ) -> Iterator[tuple[T, R]]:
-    """Give results until the tasks end, or a worker dies: then ``suspects`` holds what was in flight."""
-    running: dict[Future[R], T] = {}
-    is_over = False
-    while not is_over or running:
-        while not is_over and len(running) < window:
-            task = next(tasks, _END)
-            if isinstance(task, _End):
-                is_over = True
-                break
-            try:
-                with _interrupts_held():
-                    future = pool.submit(work, task)
-                running[future] = task
-            except BrokenProcessPool:
-                suspects.append(task)
-                is_over = True
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
+    """Give results until no task is pending; ``suspects`` then holds those that were in flight when a worker died."""
+    running: dict[Future[list[R]], list[T]] = {}
+    size = 1
+    while pending or running:
+        window = machines.slots() * machines.queued
+        while pending and len(running) < window:
+            fair = -(-len(pending) // (2 * window))  # at the end small ones, so that all workers end together
+            batch = [pending.popleft() for _ in range(min(size, fair))]
+            running[_submit(machines, work, batch)] = batch
+        done, _ = wait(running, timeout=_LOOK_EVERY_S, return_when=FIRST_COMPLETED)
         for future in done:
-            ended = running.pop(future)
+            batch = running.pop(future)
             try:
-                result = future.result()
-            except BrokenProcessPool:
-                suspects.append(ended)
-                is_over = True
+                results = future.result()
+            except machines.deaths:
+                suspects.extend(batch)
                 continue
-            yield ended, result
+            unfinished = batch[len(results) :]
+            pending.extendleft(reversed(unfinished))
+            size = len(results) if unfinished else min(max(size, 2 * len(batch)), _LARGEST_BATCH)
+            yield from zip(batch, results, strict=False)
 
 
-def _run_alone(work: Callable[[T], R], task: T) -> R | WorkerDied:
-    with _pool(1) as pool:
-        try:
-            with _interrupts_held():
-                future = pool.submit(work, task)
-            return future.result()
-        except BrokenProcessPool:
-            return WorkerDied()
+def _run_alone(machines: Machines, work: Callable[[T], R], task: T) -> R | WorkerDied:
+    for _ in range(_TRIES_ALONE):
+        future = _submit(machines, work, [task])
+        while not wait([future], timeout=_LOOK_EVERY_S).done:
+            machines.slots()  # says so, and gives up in the end, where no worker is left
+        with contextlib.suppress(*machines.deaths):
+            return future.result()[0]
+    return WorkerDied()
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+class _Call:
+    """A call that happens where it is unpickled: a machine without this package says so, as an error of the task.
 
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while a pool may start processes: they inherit that, and load in silence until they ignore it.
-
-    Held back rather than ignored, so that this process hears of it at the end of the block.
+    Named in the task itself, our function would be looked up by the worker's own loop, which does not survive that.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows: a worker that is interrupted as it loads says so at length
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _work_on, self._arguments
 
 
-def _end_with_parent() -> None:
-    """End this worker with the process that started it: killed, that one says no goodbye; interrupted, it says when."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+def _submit(machines: Machines, work: Callable[[T], R], batch: list[T]) -> Future[list[R]]:
+    call = pickle.dumps(_Call(work, batch, machines.batch_s, machines.versions))
+    return machines.executor.submit(pickle.loads, call)
 
 
-def _watch(sentinel: int) -> None:
-    wait_for_end([sentinel])
-    os._exit(1)
+def _work_on(work: Callable[[T], R], batch: list[T], seconds: float, expected: dict[str, str]) -> list[R]:
+    """Return the results of a batch's tasks, of the first at least, until so many seconds are over."""
+    if expected and (others := differences(versions(), expected)):
+        raise ConfigError(
+            f"worker on {platform.node()}: {', '.join(others)}; the bytes of the audio depend on these: "
+            "install the same on every machine, start the workers again, and run the same command again"
+        )
+    end = time.monotonic() + seconds
+    results = []
+    for task in batch:
+        results.append(work(task))
+        if time.monotonic() >= end:
+            break
+    return results

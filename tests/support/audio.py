@@ -6,6 +6,7 @@ no sound file is kept in the repository.
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,65 @@ def truncate(path: Path, keep: int | float = 0.5) -> Path:
 
 def _spread(mono: np.ndarray, channels: int) -> np.ndarray:
     return np.repeat(mono[:, None], channels, axis=1)
+
+
+def patch(path: Path, offset: int, layout: str, *values: int) -> Path:
+    """Overwrite bytes of a file in place: a header that lies.
+
+    Args:
+        path: The file.
+        offset: Of the first byte.
+        layout: Of the values, as ``struct`` writes it: "<I" for the size of a WAV chunk.
+        values: What is to stand there.
+    """
+    content = bytearray(path.read_bytes())
+    struct.pack_into(layout, content, offset, *values)
+    path.write_bytes(content)
+    return path
+
+
+def write_riff(path: Path, chunks: list[tuple[bytes, bytes]], *, magic: bytes = b"RIFF") -> Path:
+    """Write a WAV file chunk by chunk, for headers that no library would write; RIFX is big-endian."""
+    order = ">" if magic == b"RIFX" else "<"
+    body = b"".join(
+        name + struct.pack(f"{order}I", len(content)) + content + bytes(len(content) % 2) for name, content in chunks
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(magic + struct.pack(f"{order}I", 4 + len(body)) + b"WAVE" + body)
+    return path
+
+
+def wav_format(
+    sample_rate: int = 44_100, channels: int = 1, bits: int = 16, *, tag: int = 1, order: str = "<"
+) -> bytes:
+    """Return the content of a WAV file's ``fmt`` chunk; tag 1 is PCM, 3 floating point."""
+    frame = channels * ((bits + 7) // 8)
+    return struct.pack(
+        f"{order}HHIIHH", tag, channels, sample_rate, sample_rate * frame & 0xFFFFFFFF, frame & 0xFFFF, bits
+    )
+
+
+def write_with_ffmpeg(
+    path: Path,
+    codec: str,
+    *,
+    seconds: float = 1.0,
+    sample_rate: int = 44_100,
+    channels: int = 1,
+    options: dict[str, str] | None = None,
+) -> np.ndarray:
+    """Write noise in a format that libsndfile does not write, by PyAV, and return its samples (S, C)."""
+    import av
+
+    layout = {1: "mono", 2: "stereo"}[channels]
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (round(seconds * sample_rate), channels)).astype(np.float32)
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream = container.add_stream(codec, rate=sample_rate, layout=layout)
+        frame_size = stream.codec_context.frame_size or None
+        packed = av.AudioResampler(format=stream.format.name, layout=layout, rate=sample_rate, frame_size=frame_size)
+        frame = av.AudioFrame.from_ndarray(noise.T.copy(), format="fltp", layout=layout)
+        frame.sample_rate, frame.pts = sample_rate, 0
+        for part in [*packed.resample(frame), *packed.resample(None)]:
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    return noise
