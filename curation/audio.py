@@ -1,69 +1,70 @@
-"""Decodes, resamples and writes sound; the only module that opens audio files.
+"""Hears, resamples and writes sound: the face of everything that opens audio files.
 
-libsndfile (soundfile) decodes; what it cannot (AAC, ALAC, WMA), PyAV does where it is installed. Samples are read in
-blocks and never by the length a header declares: three real MP3s declare 80 to 120 million frames and hold 20
-thousand. Channels are mixed to mono by their mean; soxr HQ resamples (-0.01 dB at 20 kHz, aliases at -137 dB); FLAC
-holds 16 bits, rounded without dither, so that 16-bit mono sound at 44.1 kHz comes through bit for bit.
+``listen`` is the way from any file to a clip: decoded in blocks (``curation.decoding``), mixed to mono, resampled by
+soxr HQ (-0.01 dB at 20 kHz, aliases at -137 dB), kept in memory up to 64 MiB and in a temporary file from there on,
+then written as FLAC: 16 bits, rounded without dither, so that 16-bit mono sound at 44.1 kHz comes through bit for bit.
+DC offset and silence at the ends are kept; sound above full scale is scaled to fit, not clipped.
+
+Channels are mixed by their mean, and the manifest says so. The mean can never exceed full scale and treats all
+channels alike. A mix that keeps energy (a sum over the root of N) makes a mono recording stored in two channels 3 dB
+louder than itself, and clips; the left channel alone loses what was recorded on the right. Its one weakness, stereo in
+opposite phase, which cancels, is found and named: see ``ClipSound.downmix``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import io
-import itertools
 import math
 import os
-import re
 import struct
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 import soxr
 
-from crawler.items import open_whole
+from curation import headers
+from curation.decoding import UnusableAudioError, Waveform, av_version, decode_into, said, unopened
 from curation.errors import AudioError
 from curation.filters import DropReason
+from curation.flac import SAMPLE_RATE, Bits, Written, dbfs, levels_dbfs, to_pcm, write_blocks, write_flac
 
-SAMPLE_RATE = 44_100
-"""Hz, of every clip in a manifest."""
+__all__ = [
+    "AUDIO_VERSION",
+    "SAMPLE_RATE",
+    "AudioInfo",
+    "ClipSound",
+    "Decoded",
+    "UnusableAudioError",
+    "Waveform",
+    "Written",
+    "decode",
+    "decoder_notes_off",
+    "levels_dbfs",
+    "listen",
+    "load_waveform",
+    "probe",
+    "read_clip",
+    "resample",
+    "to_pcm",
+    "write_flac",
+]
 
 AUDIO_VERSION = (
-    f"1 soundfile {soundfile.__version__} {soundfile.__libsndfile_version__} soxr {soxr.__version__}"
-    f" av {importlib.util.find_spec('av') is not None}"
+    f"2 soundfile {soundfile.__version__} {soundfile.__libsndfile_version__} soxr {soxr.__version__} av {av_version()}"
 )
-"""What a finished clip depends on besides its file: raise the number when this module writes other bytes."""
+"""What a finished clip depends on besides its file: raise the number when other bytes or verdicts come out."""
 
-Waveform = npt.NDArray[np.float32]
-Pcm = npt.NDArray[np.int16]
-
-_BLOCK = 65_536  # frames
-_LARGEST = 32_767 / 32_768  # of full scale, in 16 bits
-_FLOOR_DBFS = -200.0  # stands for digital silence, whose level is minus infinity
-_MISSING = 0.01  # share of a file's declared data that may be missing before it counts as truncated
-_STREAMED = 0x7FFF_F000  # a declared length from here on means "not known when the header was written"
-
-# MP4, ASF (WMA), Matroska, AAC, Ogg (Speex): what FFmpeg reads and libsndfile does not.
-_FFMPEG_MAGIC = re.compile(rb"....ftyp|\x30\x26\xb2\x75|\x1a\x45\xdf\xa3|\xff[\xf0\xf1\xf8\xf9]|OggS", re.DOTALL)
-_AUDIO_MAGIC = re.compile(rb"\0*(?:RIFF|RIFX|RF64|riff|FORM|fLaC|ID3|\.snd|caff|wvpk|\xff[\xe0-\xff])")
-_LARGEST_OGG_PAGE = 65_307  # bytes
-# libsndfile's log names the chunk that holds the samples in each container: WAV and CAF, AIFF, AU, RF64, W64.
-_SHORT_DATA = re.compile(r"^\s*(?:data|SSND|Data Size|Riff size|riff)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-
-
-class UnusableAudioError(AudioError):
-    """A file that gives no whole sound; ``reason`` says which kind, ``problem`` what was found, without the path."""
-
-    def __init__(self, path: Path, reason: DropReason, problem: str) -> None:
-        super().__init__(f"{path}: {problem}")
-        self.reason = reason
-        self.problem = problem
+_RATES = (1_000, 768_000)  # Hz; a header that says less or more is broken
+_IN_MEMORY = 2**26  # bytes of sound; 6 minutes
+_BLOCK = 2**16  # samples read back at once
+_LARGEST = 1e30  # times full scale; beyond it the sum of channels may be infinite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +79,21 @@ class AudioInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Decoded:
-    """A decoded file, mixed to mono at its own rate."""
+    """A decoded file, mixed to mono at its own rate; fields as in ClipSound."""
 
     waveform: Waveform
     """(S,), 1.0 is full scale; lossy formats and float files may go beyond."""
+    sample_rate: int
+    channels: int
+    subtype: str
+    pcm_sha256: str
+    missing: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClipSound:
+    """The sound of a file, mono at the target rate, for as long as its ``listen`` lasts."""
+
     sample_rate: int
     channels: int
     """Of the file, before the mix."""
@@ -92,6 +104,48 @@ class Decoded:
     up to 24 bits exactly, so a 16-bit WAV, its AIFF and its FLAC agree."""
     missing: float
     """Share of the declared data that the file lacks; 0 where it is whole, never above 0.01."""
+    highest: float
+    lowest: float
+    """Largest and smallest sample after mix and resampling; 1.0 is full scale."""
+    channel_peak: float
+    """Largest absolute sample of any channel, before the mix."""
+    spool: _Spool
+
+    @property
+    def num_samples(self) -> int:
+        """Samples after resampling."""
+        return self.spool.num_samples
+
+    @property
+    def peak_dbfs(self) -> float:
+        """Peak after mix and resampling, before scaling to fit; dB re full scale, -200 for digital silence."""
+        return dbfs(max(self.highest, -self.lowest))
+
+    @property
+    def downmix(self) -> str:
+        """What the manifest and a dropped clip's detail say about channels: "mean of 2 channels"; "" for mono.
+
+        Where the mix is 20 dB quieter than one channel among silent ones would be, the channels cancel each other.
+        """
+        if self.channels == 1:
+            return ""
+        mixed = f"mean of {self.channels} channels"
+        if max(self.highest, -self.lowest) * 10 * self.channels >= self.channel_peak:
+            return mixed
+        loudest = f"the loudest peaks at {dbfs(self.channel_peak):.1f} dBFS"
+        return f"{mixed}, which cancel each other (opposite phase): {loudest}, the mean at {self.peak_dbfs:.1f} dBFS"
+
+    def blocks(self) -> Iterator[Waveform]:
+        """Yield the samples, float32 (S,); again from the start at every call. Not to be written to."""
+        return self.spool.blocks()
+
+    def write_flac(self, path: Path, *, bits: Bits = 16) -> Written:
+        """Write the sound as FLAC, whole or not at all, scaled to fit if it does not.
+
+        Raises:
+            OSError: If the file cannot be written, as on a full disk.
+        """
+        return write_blocks(path, self.blocks(), highest=self.highest, lowest=self.lowest, bits=bits)
 
 
 def probe(path: Path) -> AudioInfo:
@@ -99,71 +153,75 @@ def probe(path: Path) -> AudioInfo:
 
     Raises:
         AudioError: If it is not audio that libsndfile knows.
+        OSError: If it cannot be read.
     """
-    _refuse_text(path)
+    with path.open("rb") as file:
+        problem = headers.why_not_audio(file.read(headers.HEAD))
+    if problem:
+        raise UnusableAudioError(path, DropReason.NOT_AUDIO, problem)
     with _open(path) as file:
         return AudioInfo(
             sample_rate=file.samplerate, channels=file.channels, num_samples=file.frames, subtype=file.subtype
         )
 
 
-def decode(path: Path, *, max_duration_s: float = math.inf) -> Decoded:
-    """Return the sound of a file.
+@contextmanager
+def listen(
+    path: Path, *, max_duration_s: float = math.inf, sample_rate: int | None = SAMPLE_RATE
+) -> Iterator[ClipSound]:
+    """Hear a file: the sound is there until the block ends.
 
     Args:
         path: Any audio file; its content decides, not its name.
-        max_duration_s: Decoding stops with too_long beyond it, so that memory stays bounded.
+        max_duration_s: Decoding stops with too_long beyond it, so that disk and time stay bounded.
+        sample_rate: Hz, to resample to; None keeps the file's own.
 
     Raises:
-        UnusableAudioError: not_audio, undecodable, empty_audio, truncated, too_long or not_finite.
-        OSError: If the file cannot be read.
+        UnusableAudioError: missing_audio, not_audio, undecodable, empty_audio, truncated, too_long or not_finite:
+            whatever is wrong with the file.
+        OSError: If the disk for temporary files (TMPDIR) is full.
     """
-    _refuse_text(path)
+    ear = _Ear(path, max_duration_s, sample_rate)
     try:
-        return _decode_soundfile(path, max_duration_s)
-    except UnusableAudioError as error:
-        if error.reason not in (DropReason.UNDECODABLE, DropReason.EMPTY_AUDIO) or not _has_av():
-            raise
-        return _decode_av(path, max_duration_s)
+        yield ear.hear()
+    finally:
+        ear.spool.close()
+
+
+def decode(path: Path, *, max_duration_s: float = math.inf) -> Decoded:
+    """Return the sound of a file, mixed to mono at its own rate; errors as of ``listen``."""
+    with listen(path, max_duration_s=max_duration_s, sample_rate=None) as sound:
+        return Decoded(
+            waveform=np.concatenate(list(sound.blocks())),
+            sample_rate=sound.sample_rate,
+            channels=sound.channels,
+            subtype=sound.subtype,
+            pcm_sha256=sound.pcm_sha256,
+            missing=sound.missing,
+        )
+
+
+def load_waveform(path: Path, *, sample_rate: int = SAMPLE_RATE) -> Waveform:
+    """Return any audio file as a mono waveform: float32 (S,) in [-1, 1], at the given rate, scaled to fit if need be.
+
+    Raises:
+        AudioError: If the file gives no sound; the message names it.
+    """
+    with listen(path, sample_rate=sample_rate) as sound:
+        waveform: Waveform = np.concatenate([*sound.blocks(), np.empty(0, np.float32)])
+        peak = max(sound.highest, -sound.lowest)
+    return waveform if peak <= 1 else waveform * np.float32(1 / peak)
 
 
 def resample(waveform: Waveform, *, source_rate: int, target_rate: int = SAMPLE_RATE) -> Waveform:
-    """Return a waveform (S,) at another rate in Hz, of the same duration within one sample (soxr, HQ)."""
+    """Return a waveform (S,) at another rate in Hz, of the same duration within one sample (soxr, HQ).
+
+    To the last bit what ``listen`` makes of the same samples in blocks.
+    """
     if source_rate == target_rate:
         return waveform
     resampled: Waveform = soxr.resample(waveform, source_rate, target_rate, "HQ")
     return resampled
-
-
-def to_pcm(waveform: Waveform) -> tuple[Pcm, float]:
-    """Return a waveform (S,) as 16-bit samples, and the gain in dB that made it fit: 0.0 where it fits."""
-    rounded = np.rint(waveform * np.float32(32_768))
-    if len(rounded) == 0 or (rounded.max() <= 32_767 and rounded.min() >= -32_768):
-        return rounded.astype(np.int16), 0.0
-    gain = _LARGEST / float(np.abs(waveform).max())
-    return np.rint(waveform * np.float32(gain * 32_768)).astype(np.int16), 20 * math.log10(gain)
-
-
-def levels_dbfs(pcm: Pcm) -> tuple[float, float]:
-    """Return peak and root mean square of 16-bit samples (S,), dB re full scale; -200 for digital silence."""
-    if len(pcm) == 0:
-        return _FLOOR_DBFS, _FLOOR_DBFS
-    peak = int(np.abs(pcm.astype(np.int32)).max()) / 32_768
-    rms = math.sqrt(float(np.mean(np.square(pcm, dtype=np.float64)))) / 32_768
-    return _dbfs(peak), _dbfs(rms)
-
-
-def write_flac(path: Path, pcm: Pcm) -> str:
-    """Write 16-bit samples (S,) at 44.1 kHz as FLAC, whole or not at all, and return the sha256 of the file.
-
-    Raises:
-        OSError: If the disk is full. (Encoded in memory: libsndfile itself reports a full disk as "System error".)
-    """
-    encoded = io.BytesIO()
-    soundfile.write(encoded, pcm, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    with open_whole(path) as file:
-        file.write(encoded.getbuffer())
-    return hashlib.sha256(encoded.getbuffer()).hexdigest()
 
 
 def read_clip(path: Path, *, start: int = 0, num_samples: int | None = None) -> Waveform:
@@ -189,23 +247,8 @@ def read_clip(path: Path, *, start: int = 0, num_samples: int | None = None) -> 
             file.seek(start)
             waveform: Waveform = file.read(-1 if num_samples is None else num_samples, dtype="float32")
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"{path}: {_said(error)}") from error
+            raise AudioError(f"{path}: {said(error)}") from error
     return waveform
-
-
-def load_waveform(path: Path, *, sample_rate: int = SAMPLE_RATE) -> Waveform:
-    """Return any audio file as a mono waveform: float32 (S,) in [-1, 1], at the given rate, scaled to fit if need be.
-
-    Raises:
-        AudioError: If the file gives no sound; the message names it.
-    """
-    try:
-        decoded = decode(path)
-    except OSError as error:
-        raise AudioError(f"{path}: {error.strerror or error}") from error
-    waveform = resample(decoded.waveform, source_rate=decoded.sample_rate, target_rate=sample_rate)
-    peak = float(np.abs(waveform).max(initial=0))
-    return waveform if peak <= 1 else waveform * np.float32(1 / peak)
 
 
 @contextmanager
@@ -225,81 +268,105 @@ def decoder_notes_off() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _decode_soundfile(path: Path, max_duration_s: float) -> Decoded:
-    with _open(path) as file:
-        missing = _missing_share(file.extra_info)
-        if missing > _MISSING:
-            raise UnusableAudioError(
-                path, DropReason.TRUNCATED, f"truncated: {missing:.0%} of the declared data is missing"
-            )
-        if file.format == "OGG" and _is_ogg_cut(path):
-            raise UnusableAudioError(path, DropReason.TRUNCATED, "truncated: the last Ogg page is missing")
-        mix = _Mix(path, file.samplerate, file.channels, max_duration_s)
-        try:
-            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-                mix.add(block)
-        except soundfile.LibsndfileError as error:
-            if file.format == "FLAC" and mix.num_samples < file.frames:
-                problem = f"truncated: decoding stops between sample {mix.num_samples} and {file.frames}"
-                raise UnusableAudioError(path, DropReason.TRUNCATED, problem) from error
-            raise UnusableAudioError(path, DropReason.UNDECODABLE, f"undecodable: {_said(error)}") from error
-        return mix.decoded(file.subtype, missing)
+class _Ear:
+    """A decoder's receiver: checks blocks, hashes them as they are, keeps their mean over channels at another rate."""
 
+    def __init__(self, path: Path, max_duration_s: float, target_rate: int | None) -> None:
+        self.path, self.max_duration_s, self.target_rate = path, max_duration_s, target_rate
+        self.spool = _Spool()
 
-def _decode_av(path: Path, max_duration_s: float) -> Decoded:
-    """Decode through FFmpeg's libraries; only reached where PyAV is installed and libsndfile gives nothing."""
-    import av
+    def hear(self) -> ClipSound:
+        """Decode the file."""
+        source = decode_into(self, self.path)
+        if self._resampler is not None:
+            self._keep(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
+        return ClipSound(
+            sample_rate=self.sample_rate,
+            channels=self.channels,
+            subtype=source.subtype,
+            pcm_sha256=self._hash.hexdigest(),
+            missing=source.missing,
+            highest=self._highest,
+            lowest=self._lowest,
+            channel_peak=self._channel_peak,
+            spool=self.spool,
+        )
 
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise UnusableAudioError(path, DropReason.NOT_AUDIO, "not audio: no audio stream in it")
-            mix = None
-            packed = av.AudioResampler(format="flt")  # sample format only: rate and channels stay
-            for frame in itertools.chain(container.decode(audio=0), [None]):
-                for block in packed.resample(frame):
-                    # Of the decoded block: an HE-AAC header declares half the rate.
-                    mix = mix or _Mix(path, block.sample_rate, block.layout.nb_channels, max_duration_s)
-                    mix.add(block.to_ndarray().reshape(-1, mix.channels))
-            if mix is None:
-                raise UnusableAudioError(path, DropReason.EMPTY_AUDIO, "empty: no samples in it")
-            return mix.decoded(container.streams.audio[0].codec_context.name.upper(), 0.0)
-    except av.FFmpegError as error:
-        raise UnusableAudioError(path, DropReason.UNDECODABLE, f"undecodable: {error.strerror}") from error
-
-
-class _Mix:
-    """Takes blocks (S, C), hashes them as they are and keeps their mean over channels."""
-
-    def __init__(self, path: Path, sample_rate: int, channels: int, max_duration_s: float) -> None:
-        self.path, self.sample_rate, self.channels = path, sample_rate, channels
-        self.max_duration_s = max_duration_s
-        self.num_samples = 0
+    def begin(self, sample_rate: int, channels: int) -> None:
+        if not _RATES[0] <= sample_rate <= _RATES[1]:
+            problem = f"undecodable: the header says {sample_rate} Hz; sound has {_RATES[0]} to {_RATES[1]}"
+            raise UnusableAudioError(self.path, DropReason.UNDECODABLE, problem)
+        self.sample_rate, self.channels, self.num_samples = sample_rate, channels, 0
+        self.spool.clear()
         self._hash = hashlib.sha256(struct.pack("<II", sample_rate, channels))
-        self._blocks: list[Waveform] = []
+        self._highest = self._lowest = self._channel_peak = 0.0
+        self._resampler = None
+        if self.target_rate not in (None, sample_rate):
+            self._resampler = soxr.ResampleStream(sample_rate, self.target_rate, 1, "float32", "HQ")
 
     def add(self, block: Waveform) -> None:
-        if not np.isfinite(block).all():
-            problem = f"NaN or infinite samples between {self.num_samples} and {self.num_samples + len(block)}"
+        peak = max(float(block.max()), -float(block.min()))
+        if not peak <= _LARGEST:  # NaN, which max and min pass on, is not
+            first = self.num_samples + int((np.abs(block) <= _LARGEST).all(axis=1).argmin())
+            problem = f"NaN, infinite or absurdly large samples, the first is sample {first}"
             raise UnusableAudioError(self.path, DropReason.NOT_FINITE, problem)
+        self._channel_peak = max(self._channel_peak, peak)
         self._hash.update(np.ascontiguousarray(block, dtype="<f4").data)
-        self._blocks.append(block[:, 0].copy() if self.channels == 1 else block.mean(axis=1, dtype=np.float32))
         self.num_samples += len(block)
         if self.num_samples > self.max_duration_s * self.sample_rate:
             problem = f"too long: more than {self.max_duration_s:g} s"
             raise UnusableAudioError(self.path, DropReason.TOO_LONG, problem)
+        mono = _mean(block)
+        self._keep(mono if self._resampler is None else self._resampler.resample_chunk(mono))
 
-    def decoded(self, subtype: str, missing: float) -> Decoded:
-        if not self.num_samples:
-            raise UnusableAudioError(self.path, DropReason.EMPTY_AUDIO, "empty: no samples in it")
-        return Decoded(
-            waveform=np.concatenate(self._blocks),
-            sample_rate=self.sample_rate,
-            channels=self.channels,
-            subtype=subtype,
-            pcm_sha256=self._hash.hexdigest(),
-            missing=missing,
-        )
+    def _keep(self, block: Waveform) -> None:
+        if len(block):
+            self._highest = max(self._highest, float(block.max()))
+            self._lowest = min(self._lowest, float(block.min()))
+            self.spool.add(block)
+
+
+class _Spool:
+    """Keeps blocks of samples in memory, and all of them in a temporary file without a name once they are many."""
+
+    def __init__(self) -> None:
+        self.num_samples = 0
+        self._is_closed = False
+        self._blocks: list[Waveform] = []
+        self._file: IO[bytes] | None = None
+
+    def add(self, block: Waveform) -> None:
+        self.num_samples += len(block)
+        self._blocks.append(block)
+        if self._file is not None or self.num_samples * 4 > _IN_MEMORY:
+            try:
+                self._file = self._file or tempfile.TemporaryFile(prefix="wavtext5k-")  # noqa: SIM115, closed by close
+                for held in self._blocks:
+                    self._file.write(held.data)
+                self._file.flush()
+            except OSError as error:
+                error.filename = error.filename or tempfile.gettempdir()  # which disk is full
+                raise
+            self._blocks = []
+
+    def blocks(self) -> Iterator[Waveform]:
+        if self._is_closed:
+            raise ValueError("the sound is there only until its listen block ends")
+        yield from self._blocks
+        if self._file is not None:
+            for start in range(0, self.num_samples, _BLOCK):
+                self._file.seek(start * 4)
+                yield np.frombuffer(self._file.read(_BLOCK * 4), np.float32)
+
+    def clear(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self.num_samples, self._blocks, self._file = 0, [], None
+
+    def close(self) -> None:
+        num_samples, self._is_closed = self.num_samples, True
+        self.clear()
+        self.num_samples = num_samples
 
 
 @contextmanager
@@ -308,70 +375,17 @@ def _open(path: Path) -> Iterator[soundfile.SoundFile]:
         # soundfile itself encodes a name and knows no bytes that are not UTF-8; on Windows it wants the name.
         file = soundfile.SoundFile(path if sys.platform == "win32" else os.fsencode(path))
     except soundfile.LibsndfileError as error:
-        raise _unopened(path, _said(error)) from error
+        raise unopened(path, error) from error
     with file:
         yield file
 
 
-def _refuse_text(path: Path) -> None:
-    """Refuse what cannot be audio by its first bytes, before a tolerant decoder finds MPEG frames in a web page."""
-    head = _head(path)
-    if not head:
-        raise UnusableAudioError(path, DropReason.EMPTY_AUDIO, "empty: 0 bytes")
-    if not _AUDIO_MAGIC.match(head) and not re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", head):
-        raise _not_audio(path, head)
-
-
-def _unopened(path: Path, said: str) -> AudioError:
-    if not path.is_file():
-        return AudioError(f"{path}: no such file")
-    head = _head(path)
-    if _FFMPEG_MAGIC.match(head):
-        hint = "" if _has_av() else '; PyAV may decode it: pip install "wavtext5k[av]"'
-        return UnusableAudioError(path, DropReason.UNDECODABLE, f"undecodable: {said}{hint}")
-    if _AUDIO_MAGIC.match(head):
-        return UnusableAudioError(path, DropReason.UNDECODABLE, f"undecodable: {said}")
-    return _not_audio(path, head)
-
-
-def _not_audio(path: Path, head: bytes) -> UnusableAudioError:
-    shown = repr(head[:16].decode("latin-1"))
-    what = "a Git LFS pointer; " if head.startswith(b"version https://git-lfs") else ""
-    return UnusableAudioError(path, DropReason.NOT_AUDIO, f"not audio: {what}the first bytes are {shown}")
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(512)
-
-
-def _missing_share(log: str) -> float:
-    """Return the largest share of data that libsndfile found missing; it reads a cut file without complaint."""
-    pairs = [(int(declared), int(found)) for declared, found in _SHORT_DATA.findall(log)]
-    return max([1 - found / declared for declared, found in pairs if found < declared < _STREAMED], default=0.0)
-
-
-def _is_ogg_cut(path: Path) -> bool:
-    """Return whether an Ogg file ends before its last page, which carries a mark (RFC 3533, section 6)."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _LARGEST_OGG_PAGE))
-        tail = file.read()
-    page = tail[tail.rfind(b"OggS") :]
-    if len(page) < 27 or len(page) < 27 + page[26]:
-        return True
-    is_last = bool(page[5] & 4)
-    return not is_last or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
-
-
-def _said(error: soundfile.LibsndfileError) -> str:
-    # libsndfile says "File does not exist" of every MP3 in which mpg123 finds no frame.
-    said = str(error.error_string).rstrip(".") or f"libsndfile error {error.code}"
-    return "no MPEG frames found" if said.startswith("File does not exist") else said
-
-
-def _has_av() -> bool:
-    return importlib.util.find_spec("av") is not None
-
-
-def _dbfs(amplitude: float) -> float:
-    return 20 * math.log10(amplitude) if amplitude else _FLOOR_DBFS
+def _mean(block: Waveform) -> Waveform:
+    """Return the mean of channels (S,), a new array; column by column, 30 times as fast as numpy's mean of rows."""
+    if block.shape[1] == 1:
+        return block[:, 0].copy()
+    total: Waveform = block[:, 0] + block[:, 1]
+    for channel in range(2, block.shape[1]):
+        total += block[:, channel]
+    total /= np.float32(block.shape[1])
+    return total
