@@ -1,31 +1,57 @@
-"""Raw records to a manifest: the whole of ``wavtext5k-curate build``.
+"""Entries to a manifest: the whole of ``wavtext5k-curate build`` and ``import``.
 
-Reads ``<raw>/<source>/``; writes ``<out>/manifest.parquet``, ``dropped.parquet``, ``statistics.json`` and ``audio/``.
-Everything but the audio is decided anew on every run, from records and the journal of finished clips: that is cheap,
-and no second record of what is up to date can go stale.
+Writes ``<out>/manifest.parquet``, ``dropped.parquet``, ``flags.parquet``, ``fingerprints.parquet``,
+``statistics.json`` and ``audio/``. Everything but the audio is decided anew on every run, from entries and the journal
+of finished clips: that is cheap, and no second record of what is up to date can go stale.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crawler.items import CrawlRecord, address_key
-from curation.clips import ClipTask, Sound, finish, has_flac, recall
-from curation.duplicates import duplicate_groups, find_duplicates
+from crawler.items import address_key
+from curation.arrow_tables import parquet_bytes, table_of
+from curation.clips import ClipTask, finish, recall
+from curation.duplicates import duplicate_groups, duplicate_pairs, find_duplicates
 from curation.engine import WorkerDied, available_cores, run_tasks
+from curation.entries import Collection, Entry
 from curation.errors import ConfigError, ManifestError
 from curation.filters import Drop, DropReason, Limits, RecordRules, check_record
-from curation.folder import claim_folder, publish, retract_manifest, tidy, write_refused
-from curation.manifest import DROPPED_FILE, MANIFEST_FILE, dropped_bytes, manifest_bytes, read_clip_ids
-from curation.records import check_crawls, read_records
-from curation.rows import CleanText, clean_record, dropped_row, manifest_row
+from curation.fingerprints import find_near_same
+from curation.flac import Bits
+from curation.flags import flag_clips
+from curation.folder import (
+    STATISTICS_FILE,
+    check_place,
+    claim_folder,
+    publish,
+    retract_manifest,
+    sizes_of,
+    tidy,
+    write_refused,
+)
+from curation.journal import Sound
+from curation.manifest import (
+    DROPPED_FILE,
+    FINGERPRINTS_FILE,
+    FINGERPRINTS_SCHEMA,
+    FLAGS_FILE,
+    FLAGS_SCHEMA,
+    MANIFEST_FILE,
+    dropped_table,
+    manifest_table,
+    read_clip_ids,
+)
+from curation.records import check_crawls, read_raw, source_folders
+from curation.rows import dropped_row, manifest_row
 from curation.splits import SplitFractions, split_of
-from curation.statistics import count_build
+from curation.statistics import count_manifest
+from curation.storage import is_local, map_reads
 
 Progress = Callable[[int, int, int], None]
 
@@ -39,18 +65,24 @@ class BuildOptions:
     rules: RecordRules = field(default_factory=RecordRules)
     limits: Limits = field(default_factory=Limits)
     fractions: SplitFractions = field(default_factory=SplitFractions)
+    bits: Bits = 16
+    """Of the FLAC files: 16 or 24."""
     min_kept: int = 1
     """A build that keeps fewer clips fails and publishes nothing."""
     max_crawl_failed: float | None = None
     """Share of a crawl's clips that may have failed; None: any."""
     workers: int = field(default_factory=available_cores)
-    """Processes; 0: this one."""
+    """Processes on this machine; 0: this one."""
+    scheduler: str = ""
+    """Address of a Dask scheduler, whose workers then do the work: tcp://host:8786."""
     overwrite: bool = False
     """Also build in a folder that something else made."""
 
     def __post_init__(self) -> None:
         if self.max_crawl_failed is not None and not 0 <= self.max_crawl_failed <= 1:
             raise ConfigError(f"max_crawl_failed={self.max_crawl_failed} must be between 0 and 1")
+        if self.bits not in (16, 24):
+            raise ConfigError(f"bits={self.bits} must be 16 or 24")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +99,8 @@ class BuildReport:
     """Clips of the manifest that stood there before which are not in this one."""
     unmatched_opt_outs: int
     """Lines of the opt-out list that name no record."""
+    missing: Sequence[str]
+    """The audio files that are not there, by the drops' details; the first few."""
 
 
 def build(
@@ -90,47 +124,83 @@ def build(
         OSError: If the disk is full; run again to go on.
     """
     options = options or BuildOptions()
-    records = read_records(raw)
+    check_place(out, source=raw, parts=source_folders(raw))
+    collection = read_raw(raw)
     if options.max_crawl_failed is not None:
         check_crawls(raw, options.max_crawl_failed)
-    with claim_folder(out, raw=raw, overwrite=options.overwrite):
-        earlier = _clips_before(out)
-        texts = {clip_id: clean_record(record) for clip_id, record in records.items()}
-        drops = _unwanted(records, texts, options.rules)
-        tasks = [
-            _task(raw, out, record, clip_id, options) for clip_id, record in records.items() if clip_id not in drops
-        ]
+    return curate(collection, out, made_by="build", options=options, progress=progress)
 
-        outcomes, worked = _listen(tasks, options.workers, progress)
+
+def curate(
+    collection: Collection,
+    out: Path,
+    *,
+    made_by: str,
+    options: BuildOptions | None = None,
+    progress: Progress = lambda done, total, dropped: None,
+) -> BuildReport:
+    """Bring a folder's manifest up to date with a collection; finished clips are not worked on again.
+
+    Args:
+        collection: What is to be curated.
+        out: The manifest's folder.
+        made_by: The command that fills the folder, "build" or "import clotho".
+        options, progress: As for build.
+
+    Raises:
+        ManifestError: If two entries share a clip_id, or fewer than min_kept clips remain.
+        ConfigError: If out holds what something else made.
+        OSError: If the disk is full; run again to go on.
+    """
+    options = options or BuildOptions()
+    entries = _by_clip_id(collection.entries)
+    with claim_folder(out, made_by=made_by, overwrite=options.overwrite):
+        earlier = _clips_before(out)
+        drops = _unwanted(entries, options.rules)
+        tasks = [
+            _task(collection.root, out, entry, clip_id, options)
+            for clip_id, entry in entries.items()
+            if clip_id not in drops
+        ]
+        outcomes, worked = _listen(tasks, options, progress)
         sounds = {clip_id: outcome for clip_id, outcome in outcomes.items() if isinstance(outcome, Sound)}
         drops |= {clip_id: outcome for clip_id, outcome in outcomes.items() if isinstance(outcome, Drop)}
-        duplicates = find_duplicates(sounds)
-        drops |= duplicates
-        sounds = {clip_id: sound for clip_id, sound in sounds.items() if clip_id not in duplicates}
-        worked += _restore_audio(tasks, sounds, options.workers)
+        if not collection.keep_duplicates:
+            duplicates = find_duplicates(sounds)
+            drops |= duplicates
+            sounds = {clip_id: sound for clip_id, sound in sounds.items() if clip_id not in duplicates}
+        worked += _restore_audio(tasks, sounds, options)
 
-        rows = _rows(records, texts, sounds, options.fractions)
-        dropped = [dropped_row(records[clip_id], clip_id, drop) for clip_id, drop in sorted(drops.items())]
-        if len(rows) + len(dropped) != len(records):
-            raise RuntimeError(f"{len(records)} records in, {len(rows)} clips and {len(dropped)} drops out")
-        drop_table = dropped_bytes(dropped, file=out / DROPPED_FILE)
-        if len(rows) < options.min_kept:
-            raise _too_few(rows, dropped, options.min_kept, out=out, table=write_refused(out, drop_table))
-        statistics = count_build(rows, dropped, options=_deciding(options))
-        is_new = publish(
-            out,
-            manifest=manifest_bytes(rows, file=out / MANIFEST_FILE),
-            dropped=drop_table,
-            statistics=(json.dumps(statistics, ensure_ascii=False, indent=1) + "\n").encode(),
+        tables = _tables(entries, sounds, drops, out=out, fractions=options.fractions)
+        contents = {name: parquet_bytes(table) for name, table in tables.items()}
+        if len(sounds) < options.min_kept:
+            raise _too_few(tables, options.min_kept, out=out, table=write_refused(out, contents[DROPPED_FILE]))
+        statistics = count_manifest(
+            tables[MANIFEST_FILE], tables[DROPPED_FILE], flags=tables[FLAGS_FILE], options=_deciding(options)
         )
-        tidy(out, clips=sounds, known=records)
+        contents[STATISTICS_FILE] = (json.dumps(statistics, ensure_ascii=False, indent=1) + "\n").encode()
+        is_new = publish(out, contents)
+        tidy(out, clips=sounds, known=entries)
         return BuildReport(
             statistics=statistics,
             worked=worked,
             is_new=is_new,
             gone=len(earlier - sounds.keys()),
-            unmatched_opt_outs=_unmatched(records, options.rules.opted_out),
+            unmatched_opt_outs=_unmatched(entries, options.rules.opted_out),
+            missing=[drop.detail for _, drop in sorted(drops.items()) if drop.reason is DropReason.MISSING_AUDIO][:5],
         )
+
+
+def _by_clip_id(entries: Sequence[Entry]) -> dict[str, Entry]:
+    by_id: dict[str, Entry] = {}
+    for entry in entries:
+        other = by_id.setdefault(entry.clip_id, entry)
+        if other is not entry:
+            raise ManifestError(
+                f"two clips of {entry.source} are both {entry.clip_id}: source_id {other.source_id!r} and "
+                f"{entry.source_id!r}; give each clip a key of its own"
+            )
+    return dict(sorted(by_id.items()))
 
 
 def _clips_before(out: Path) -> set[str]:
@@ -140,64 +210,78 @@ def _clips_before(out: Path) -> set[str]:
         return set()
 
 
-def _unmatched(records: Mapping[str, CrawlRecord], opted_out: frozenset[str]) -> int:
-    names = (map(address_key, _names(clip_id, record)) for clip_id, record in records.items())
+def _unmatched(entries: Mapping[str, Entry], opted_out: frozenset[str]) -> int:
+    names = (map(address_key, _names(clip_id, entry)) for clip_id, entry in entries.items())
     return len(opted_out.difference(*names))
 
 
-def _names(clip_id: str, record: CrawlRecord) -> tuple[str, str, str]:
-    """Return what an opt-out may call a record."""
-    return clip_id, record.page_url, record.audio_url
+def _names(clip_id: str, entry: Entry) -> tuple[str, str, str]:
+    """Return what an opt-out may call an entry."""
+    return clip_id, entry.page_url, entry.audio_url
 
 
-def _unwanted(
-    records: Mapping[str, CrawlRecord], texts: Mapping[str, CleanText], rules: RecordRules
-) -> dict[str, Drop]:
+def _unwanted(entries: Mapping[str, Entry], rules: RecordRules) -> dict[str, Drop]:
     drops = {}
-    for clip_id, record in records.items():
-        text, names = texts[clip_id], _names(clip_id, record)
+    for clip_id, entry in entries.items():
         drop = check_record(
-            rules, names=names, title=text.title, description=text.description, license_id=record.license
+            rules,
+            names=_names(clip_id, entry),
+            title=entry.title,
+            description=entry.description,
+            license_id=entry.license,
+            has_other_text=bool(entry.captions or entry.labels),
         )
         if drop is not None:
             drops[clip_id] = drop
     return drops
 
 
-def _task(raw: Path, out: Path, record: CrawlRecord, clip_id: str, options: BuildOptions) -> ClipTask:
+def _task(root: Path | None, out: Path, entry: Entry, clip_id: str, options: BuildOptions) -> ClipTask:
     return ClipTask(
         clip_id=clip_id,
-        source_file=raw / record.source / record.audio_file,
-        shown=f"{record.source}/{record.audio_file}",
-        expected_bytes=record.bytes,
-        expected_sha256=record.sha256,
+        source_file=root / entry.audio_file if root is not None and entry.audio_file else None,
+        shown=entry.audio_file,
+        expected_bytes=entry.expected_bytes,
+        expected_sha256=entry.expected_sha256,
         out=out,
         manifest=out / MANIFEST_FILE,
         limits=options.limits,
+        bits=options.bits,
     )
 
 
-def _listen(tasks: list[ClipTask], workers: int, progress: Progress) -> tuple[dict[str, Sound | Drop], int]:
+def _listen(tasks: list[ClipTask], options: BuildOptions, progress: Progress) -> tuple[dict[str, Sound | Drop], int]:
     """Return what came out of each clip's audio, finished before or now, and for how many now."""
-    outcomes = {task.clip_id: recalled for task in tasks if (recalled := recall(task)) is not None}
+    recalled = map_reads(recall, tasks, is_remote=bool(tasks) and not is_local(tasks[0].out))
+    outcomes = {task.clip_id: found for task, found in zip(tasks, recalled, strict=True) if found is not None}
     pending = [task for task in tasks if task.clip_id not in outcomes]
     dropped = 0
-    for done, (task, outcome) in enumerate(run_tasks(finish, pending, workers=_useful(workers, pending)), start=1):
+    for done, (task, outcome) in enumerate(_run(pending, options), start=1):
         outcomes[task.clip_id] = _or_drop(task, outcome)
         dropped += isinstance(outcomes[task.clip_id], Drop)
         progress(done, len(pending), dropped)
     return outcomes, len(pending)
 
 
-def _restore_audio(tasks: list[ClipTask], sounds: dict[str, Sound], workers: int) -> int:
+def _restore_audio(tasks: list[ClipTask], sounds: dict[str, Sound], options: BuildOptions) -> int:
     """Write the FLACs of finished clips that lack one: lost, or clips that were duplicates until now."""
-    lost = [task for task in tasks if task.clip_id in sounds and not has_flac(task, sounds[task.clip_id])]
+    there = sizes_of(tasks[0].flac.parent) if tasks else {}
+    lost = [
+        task
+        for task in tasks
+        if task.clip_id in sounds and there.get(task.flac.name) != sounds[task.clip_id].flac_bytes
+    ]
     if lost:
         retract_manifest(lost[0].out)
-    for task, outcome in run_tasks(finish, lost, workers=_useful(workers, lost)):
+    for task, outcome in _run(lost, options):
         if outcome != sounds[task.clip_id]:
             raise ManifestError(f"{task.source_file}: changed while it was being curated; run the same command again")
     return len(lost)
+
+
+def _run(tasks: list[ClipTask], options: BuildOptions) -> Iterator[tuple[ClipTask, Sound | Drop | WorkerDied]]:
+    workers = _useful(options.workers, tasks)
+    return run_tasks(finish, tasks, workers=workers, scheduler=options.scheduler if tasks else "")
 
 
 def _useful(workers: int, tasks: list[ClipTask]) -> int:
@@ -210,28 +294,61 @@ def _or_drop(task: ClipTask, outcome: Sound | Drop | WorkerDied) -> Sound | Drop
     return outcome
 
 
-def _rows(
-    records: Mapping[str, CrawlRecord],
-    texts: Mapping[str, CleanText],
+def _tables(
+    entries: Mapping[str, Entry],
     sounds: Mapping[str, Sound],
+    drops: Mapping[str, Drop],
+    *,
+    out: Path,
     fractions: SplitFractions,
-) -> list[dict[str, Any]]:
-    groups = duplicate_groups(sounds)
-    return [
-        manifest_row(records[clip_id], texts[clip_id], sounds[clip_id], clip_id=clip_id)
-        | {"duplicate_group": groups[clip_id], "split": split_of(groups[clip_id], fractions)}
-        for clip_id in sorted(sounds)
-    ]
+) -> dict[str, Any]:
+    """Return the tables of a build by the name of their file."""
+    if len(sounds) + len(drops) != len(entries):
+        raise RuntimeError(f"{len(entries)} entries in, {len(sounds)} clips and {len(drops)} drops out")
+    clip_ids = sorted(sounds)
+    near = find_near_same({clip_id: sounds[clip_id].fingerprint for clip_id in clip_ids})
+    pairs = [(pair.clip_id, pair.other_clip_id) for pair in near]
+    pairs += duplicate_pairs(sounds)
+    groups = duplicate_groups(clip_ids, pairs)
+    sides = duplicate_groups(clip_ids, [*pairs, *_same_recordings(clip_ids, entries)])
+    rows = (
+        manifest_row(
+            entries[clip_id],
+            sounds[clip_id],
+            duplicate_group=groups[clip_id],
+            split=entries[clip_id].split or split_of(sides[clip_id], fractions),
+        )
+        for clip_id in clip_ids
+    )
+    flags = flag_clips({clip_id: entries[clip_id] for clip_id in clip_ids}, near)
+    prints = ({"clip_id": clip_id, "fingerprint": sounds[clip_id].fingerprint} for clip_id in clip_ids)
+    dropped = (dropped_row(entries[clip_id], drop) for clip_id, drop in drops.items())
+    return {
+        MANIFEST_FILE: manifest_table(rows, file=out / MANIFEST_FILE),
+        DROPPED_FILE: dropped_table(dropped, file=out / DROPPED_FILE),
+        FLAGS_FILE: table_of(flags, FLAGS_SCHEMA, file=out / FLAGS_FILE),
+        FINGERPRINTS_FILE: table_of(prints, FINGERPRINTS_SCHEMA, file=out / FINGERPRINTS_FILE),
+    }
 
 
-def _too_few(
-    rows: list[dict[str, Any]], dropped: list[dict[str, Any]], min_kept: int, *, out: Path, table: Path
-) -> ManifestError:
+def _same_recordings(clip_ids: Sequence[str], entries: Mapping[str, Entry]) -> list[tuple[str, str]]:
+    """Return pairs of clips that are parts of one recording, each with the first: a split between them would leak."""
+    first: dict[tuple[str, str], str] = {}
+    pairs = []
+    for clip_id in clip_ids:
+        entry = entries[clip_id]
+        if entry.origin_id:
+            pairs.append((first.setdefault((entry.origin, entry.origin_id), clip_id), clip_id))
+    return pairs
+
+
+def _too_few(tables: Mapping[str, Any], min_kept: int, *, out: Path, table: Path) -> ManifestError:
+    kept, dropped = len(tables[MANIFEST_FILE]), tables[DROPPED_FILE].to_pylist()
     first = f"; the first: {dropped[0]['clip_id']}: {dropped[0]['reason']}: {dropped[0]['detail']}" if dropped else ""
     stands = (out / MANIFEST_FILE).is_file()
     written = f"{out / MANIFEST_FILE} still is that of an earlier build" if stands else "no manifest written"
     return ManifestError(
-        f"{len(rows)} of {len(rows) + len(dropped)} records kept, --min-kept asks for {min_kept}; "
+        f"{kept} of {kept + len(dropped)} records kept, --min-kept asks for {min_kept}; "
         f"{written}; every drop is in {table}{first}"
     )
 
@@ -243,6 +360,7 @@ def _deciding(options: BuildOptions) -> dict[str, Any]:
         "exclude_licenses": list(options.rules.exclude_licenses),
         "opted_out": len(options.rules.opted_out),
         **dataclasses.asdict(options.limits),
+        "bits": options.bits,
         "val_fraction": options.fractions.val,
         "test_fraction": options.fractions.test,
     }

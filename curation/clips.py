@@ -1,36 +1,34 @@
-"""One record's audio to one FLAC: what a worker does, and the journal that keeps it from doing it twice.
+"""One entry's audio to one FLAC: what a worker does, and the journal that keeps it from doing it twice.
 
 ``<out>/.work/<clip_id>.json`` is written after the FLAC and says what came out: what the manifest needs to know of the
-sound, or why the file was dropped. It holds for a source file of the same bytes, the same limits and the same version
-of ``curation.audio``; text, licence, duplicates and split are not in it, so changing them decodes nothing.
+sound, or why the file was dropped. It holds for a source file of the same bytes and the same version of the code that
+listens; text, licence, duplicates and split are not in it, so changing them decodes nothing, and a limit that changes
+decodes only what the old one had dropped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
-import json
-import typing
+import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from crawler.items import open_whole
-from curation.audio import (
-    AUDIO_VERSION,
-    SAMPLE_RATE,
-    Decoded,
-    UnusableAudioError,
-    decode,
-    decoder_notes_off,
-    levels_dbfs,
-    resample,
-    to_pcm,
-    write_flac,
-)
-from curation.filters import Drop, DropReason, Limits, check_sound
+from curation.audio import AUDIO_VERSION, SAMPLE_RATE, ClipSound, UnusableAudioError, Written, decoder_notes_off, listen
+from curation.filters import Drop, DropReason, Limits, check_sound, check_source_bytes
+from curation.fingerprints import FINGERPRINT_VERSION, fingerprint
+from curation.flac import Bits
+from curation.journal import Heard, JournalEntry, Sound, read_journal, write_journal
+from curation.storage import is_local, local_copy, put_whole, version_of
 
 WORK_FOLDER = ".work"
+
+_SLACK_S = 1.0
+"""The decoder stops so much beyond the longest duration, which is judged to the sample after resampling."""
+_BY_LIMITS = (DropReason.TOO_SHORT, DropReason.TOO_LONG, DropReason.TOO_LARGE, DropReason.SILENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +36,20 @@ class ClipTask:
     """What a worker needs to know."""
 
     clip_id: str
-    source_file: Path
-    """The audio as served."""
+    source_file: Path | None
+    """The audio as served; None where the source names no file."""
     shown: str
-    """How a drop's detail calls that file; the same wherever the raw folder lies."""
+    """How a drop's detail calls that file; the same wherever its folder lies."""
     expected_bytes: int
     expected_sha256: str
-    """As the record describes the file."""
+    """As the source describes the file; -1 and "" where it does not."""
     out: Path
     """The folder of the manifest."""
     manifest: Path
     """Taken away before a FLAC that it may name is written again."""
     limits: Limits
+    bits: Bits
+    """Of the FLAC: 16 or 24."""
 
     @property
     def flac(self) -> Path:
@@ -62,41 +62,9 @@ class ClipTask:
         return self.out / WORK_FOLDER / f"{self.clip_id}.json"
 
     @property
-    def settings(self) -> str:
-        """What the outcome depends on besides the source's bytes."""
-        return f"{AUDIO_VERSION}; {json.dumps(dataclasses.asdict(self.limits), sort_keys=True)}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sound:
-    """What the manifest says about a finished clip's sound; names as in its columns."""
-
-    sha256: str
-    flac_bytes: int
-    source_sha256: str
-    pcm_sha256: str
-    num_samples: int
-    peak_dbfs: float
-    rms_dbfs: float
-    source_sample_rate: int
-    source_channels: int
-    source_subtype: str
-    modifications: list[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalEntry:
-    """What the journal says about one clip."""
-
-    settings: str
-    expected_sha256: str
-    source_stat: list[int]
-    """Size in bytes and time of change in ns."""
-    source_sha256: str
-    outcome: Sound | Drop
-
-
-_TYPES = {kind.__name__: typing.get_type_hints(kind) for kind in (Sound, Drop, JournalEntry)}
+    def code(self) -> str:
+        """What the outcome depends on besides the source's bytes and the limits."""
+        return f"{AUDIO_VERSION}; fingerprint {FINGERPRINT_VERSION}; {self.bits} bits"
 
 
 def audio_path_of(clip_id: str) -> str:
@@ -105,15 +73,21 @@ def audio_path_of(clip_id: str) -> str:
 
 
 def recall(task: ClipTask) -> Sound | Drop | None:
-    """Return a clip's finished work, or None if there is none that still holds; opens no audio.
+    """Return a clip's finished work, or that its file is not there; None if there is work to do. Opens no audio.
 
     A source whose size and time of change are the journal's is taken to be the same. The FLAC is not looked at: a clip
     dropped as a duplicate keeps its journal and loses its FLAC.
     """
-    entry = _still_holding(task)
-    if entry is None or entry.source_stat != _stat(task.source_file):
+    if task.source_file is None:
+        return Drop(DropReason.MISSING_AUDIO, "the source names no audio file")
+    try:
+        version = version_of(task.source_file)
+    except FileNotFoundError as error:
+        return _unreadable(task, error)
+    except OSError:
         return None
-    return entry.outcome
+    entry = _of_this_code(task)
+    return _judged(task, entry) if entry is not None and entry.source_version == version else None
 
 
 def finish(task: ClipTask) -> Sound | Drop:
@@ -122,30 +96,74 @@ def finish(task: ClipTask) -> Sound | Drop:
     Raises:
         OSError: If the out folder cannot be written, as on a full disk. Whatever is wrong with the source is a Drop.
     """
-    try:
-        stat = _stat(task.source_file)
-        if task.source_file.exists() and not task.source_file.is_file():
-            return _drop(task, DropReason.MISSING_AUDIO, "not a regular file")  # reading a pipe would wait for ever
-        if stat[0] > task.limits.max_bytes:
-            return _drop(task, DropReason.TOO_LARGE, f"{stat[0]} bytes, more than {task.limits.max_bytes}")
-        source_sha256 = _hash(task.source_file)
-    except OSError as error:
-        return _drop(task, DropReason.MISSING_AUDIO, error.strerror or str(error))
-    entry = _still_holding(task)
-    outcome = entry.outcome if entry is not None and entry.source_sha256 == source_sha256 else None
-    if outcome is None or (isinstance(outcome, Sound) and not has_flac(task, outcome)):
-        outcome = _check_source(task, stat[0], source_sha256) or _convert(task, source_sha256)
-    _write_journal(task, outcome, stat, source_sha256)
+    assert task.source_file is not None, "recalled as missing"
+    with contextlib.ExitStack() as stack:
+        try:
+            version = version_of(task.source_file)
+            if not task.source_file.is_file():
+                return _drop(task, DropReason.MISSING_AUDIO, "not a regular file")  # a pipe would make us wait for ever
+            if too_large := check_source_bytes(task.limits, int(version[0])):
+                return _drop(task, too_large.reason, too_large.detail)
+            source = stack.enter_context(local_copy(task.source_file))
+            source_sha256 = _hash(source)
+        except OSError as error:
+            return _unreadable(task, error)
+        entry = _of_this_code(task)
+        outcome: Sound | Drop | None = None
+        if entry is not None and entry.source_sha256 == source_sha256:
+            outcome = _judged(task, dataclasses.replace(entry, source_version=version))
+        if outcome is None or (isinstance(outcome, Sound) and not has_flac(task, outcome)):
+            outcome = _check_source(task, int(version[0]), source_sha256) or _convert(task, source, source_sha256)
+    entry = JournalEntry(
+        code=task.code,
+        limits=dataclasses.asdict(task.limits),
+        expected_sha256=task.expected_sha256,
+        source_version=version,
+        source_sha256=source_sha256,
+        outcome=outcome,
+    )
+    write_journal(task.journal, entry)
     return outcome
 
 
 def has_flac(task: ClipTask, sound: Sound) -> bool:
     """Return whether the clip's FLAC is there; by its size, since it is written whole or not at all."""
-    return task.flac.is_file() and task.flac.stat().st_size == sound.flac_bytes
+    try:
+        return task.flac.stat().st_size == sound.flac_bytes
+    except FileNotFoundError:
+        return False
+
+
+def _of_this_code(task: ClipTask) -> JournalEntry | None:
+    entry = read_journal(task.journal)
+    if entry is None or (entry.code, entry.expected_sha256) != (task.code, task.expected_sha256):
+        return None
+    return entry
+
+
+def _judged(task: ClipTask, entry: JournalEntry) -> Sound | Drop | None:
+    """Return what a journal's outcome is under the task's limits: what the work would come to, or None if unknown."""
+    if too_large := check_source_bytes(task.limits, int(entry.source_version[0])):
+        return _drop(task, too_large.reason, too_large.detail)
+    if isinstance(entry.outcome, Sound):
+        return _limited(task, entry.outcome) or entry.outcome
+    if entry.limits == dataclasses.asdict(task.limits):
+        return entry.outcome
+    # A broken end that was met under a longer limit might lie behind a shorter one.
+    was_as_short = entry.limits.get("max_duration_s", math.inf) <= task.limits.max_duration_s
+    return entry.outcome if entry.outcome.reason not in _BY_LIMITS and was_as_short else None
+
+
+def _limited(task: ClipTask, sound: Heard) -> Drop | None:
+    drop = check_sound(task.limits, duration_s=sound.num_samples / SAMPLE_RATE, peak_dbfs=sound.heard_peak_dbfs)
+    if drop is None:
+        return None
+    mix = "".join(f"; {done}" for done in sound.modifications if done.startswith("downmixed"))
+    return _drop(task, drop.reason, drop.detail + (mix if drop.reason is DropReason.SILENT else ""))
 
 
 def _check_source(task: ClipTask, size: int, sha256: str) -> Drop | None:
-    if sha256 == task.expected_sha256:
+    if not task.expected_sha256 or sha256 == task.expected_sha256:
         return None
     if size == 0:
         return _drop(task, DropReason.EMPTY_AUDIO, "empty: 0 bytes")
@@ -156,47 +174,65 @@ def _check_source(task: ClipTask, size: int, sha256: str) -> Drop | None:
     return _drop(task, DropReason.MISSING_AUDIO, f"{problem}; delete it and crawl again")
 
 
-def _convert(task: ClipTask, source_sha256: str) -> Sound | Drop:
-    try:
-        with decoder_notes_off():
-            decoded = decode(task.source_file, max_duration_s=task.limits.max_duration_s)
-    except UnusableAudioError as error:
-        return _drop(task, error.reason, error.problem)
-    except OSError as error:
-        return _drop(task, DropReason.MISSING_AUDIO, error.strerror or str(error))
-    pcm, gain_db = to_pcm(resample(decoded.waveform, source_rate=decoded.sample_rate))
-    peak_dbfs, rms_dbfs = levels_dbfs(pcm)
-    if drop := check_sound(task.limits, duration_s=len(pcm) / SAMPLE_RATE, peak_dbfs=peak_dbfs):
-        mixed = f", after the mean of {decoded.channels} channels" if decoded.channels > 1 else ""
-        return _drop(task, drop.reason, drop.detail + (mixed if drop.reason is DropReason.SILENT else ""))
+def _convert(task: ClipTask, source: Path, source_sha256: str) -> Sound | Drop:
+    with contextlib.ExitStack() as stack:
+        try:
+            with decoder_notes_off():
+                longest = task.limits.max_duration_s + _SLACK_S
+                sound = stack.enter_context(listen(source, max_duration_s=longest))
+        except UnusableAudioError as error:
+            if error.reason is DropReason.TOO_LONG:
+                return _drop(task, DropReason.TOO_LONG, f"too long: more than {task.limits.max_duration_s:g} s")
+            return _drop(task, error.reason, error.problem)
+        heard = Heard(
+            pcm_sha256=sound.pcm_sha256,
+            num_samples=sound.num_samples,
+            heard_peak_dbfs=sound.peak_dbfs,
+            source_sample_rate=sound.sample_rate,
+            source_channels=sound.channels,
+            source_subtype=sound.subtype,
+            modifications=_modifications(sound),
+        )
+        if drop := _limited(task, heard):
+            return drop
+        written = _write(task, sound)
+        scaled = [f"scaled: {written.gain_db:.2f} dB"] if written.gain_db else []
+        return Sound(
+            **dataclasses.asdict(heard) | {"modifications": heard.modifications + scaled},
+            sha256=written.sha256,
+            flac_bytes=written.size,
+            source_sha256=source_sha256,
+            fingerprint=fingerprint(sound.blocks()),
+            peak_dbfs=written.peak_dbfs,
+            rms_dbfs=written.rms_dbfs,
+        )
+
+
+def _write(task: ClipTask, sound: ClipSound) -> Written:
+    if not is_local(task.out):
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / task.flac.name
+            written = sound.write_flac(local, bits=task.bits)
+            _retract(task)
+            put_whole(task.flac, local)
+            return written
+    _retract(task)
+    return sound.write_flac(task.flac, bits=task.bits)
+
+
+def _retract(task: ClipTask) -> None:
     if task.flac.exists():
         task.manifest.unlink(missing_ok=True)
-    sha256 = write_flac(task.flac, pcm)
-    return Sound(
-        sha256=sha256,
-        flac_bytes=task.flac.stat().st_size,
-        source_sha256=source_sha256,
-        pcm_sha256=decoded.pcm_sha256,
-        num_samples=len(pcm),
-        peak_dbfs=peak_dbfs,
-        rms_dbfs=rms_dbfs,
-        source_sample_rate=decoded.sample_rate,
-        source_channels=decoded.channels,
-        source_subtype=decoded.subtype,
-        modifications=_modifications(decoded, gain_db),
-    )
 
 
-def _modifications(decoded: Decoded, gain_db: float) -> list[str]:
+def _modifications(sound: ClipSound) -> list[str]:
     done = []
-    if decoded.missing:
-        done.append(f"truncated: the source lacks the last {decoded.missing:.2%} of its data")
-    if decoded.channels > 1:
-        done.append(f"downmixed: mean of {decoded.channels} channels")
-    if decoded.sample_rate != SAMPLE_RATE:
-        done.append(f"resampled: {decoded.sample_rate} to {SAMPLE_RATE} Hz")
-    if gain_db:
-        done.append(f"scaled: {gain_db:.2f} dB")
+    if sound.missing:
+        done.append(f"truncated: the source lacks the last {sound.missing:.2%} of its data")
+    if sound.downmix:
+        done.append(f"downmixed: {sound.downmix}")
+    if sound.sample_rate != SAMPLE_RATE:
+        done.append(f"resampled: {sound.sample_rate} to {SAMPLE_RATE} Hz")
     return done
 
 
@@ -204,71 +240,16 @@ def _drop(task: ClipTask, reason: DropReason, problem: str) -> Drop:
     return Drop(reason, f"{task.shown}: {problem}")
 
 
-def _stat(file: Path) -> list[int]:
-    try:
-        stat = file.stat()
-    except OSError:
-        return [-1, 0]
-    return [stat.st_size, stat.st_mtime_ns]
+def _unreadable(task: ClipTask, error: OSError) -> Drop:
+    """Return why a source cannot be read; raise again what is no fault of the source, such as a full temporary disk."""
+    assert task.source_file is not None
+    is_gone = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError)
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or not (is_gone or is_local(task.source_file)):
+        raise error
+    return _drop(task, DropReason.MISSING_AUDIO, error.strerror or "no such file")
 
 
 def _hash(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _write_journal(task: ClipTask, outcome: Sound | Drop, stat: list[int], source_sha256: str) -> None:
-    entry = {
-        "settings": task.settings,
-        "expected_sha256": task.expected_sha256,
-        "source_stat": stat,
-        "source_sha256": source_sha256,
-        "sound" if isinstance(outcome, Sound) else "drop": dataclasses.asdict(outcome),
-    }
-    with open_whole(task.journal, "w") as file:
-        json.dump(entry, file)
-
-
-def read_journal(file: Path) -> JournalEntry | None:
-    """Return a journal's entry, or None if there is none: no such file, or one that no build wrote or a hand edited."""
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
-        return None
-    if not isinstance(values, dict):
-        return None
-    if _is_made_of(values.get("sound"), Sound):
-        outcome: Sound | Drop = Sound(**values.pop("sound"))
-    elif _is_made_of(values.get("drop"), Drop):
-        drop = values.pop("drop")
-        outcome = Drop(DropReason(drop["reason"]), drop["detail"])
-    else:
-        return None
-    values["outcome"] = outcome
-    return JournalEntry(**values) if _is_made_of(values, JournalEntry) else None
-
-
-def _still_holding(task: ClipTask) -> JournalEntry | None:
-    entry = read_journal(task.journal)
-    if entry is None or (entry.settings, entry.expected_sha256) != (task.settings, task.expected_sha256):
-        return None
-    return entry
-
-
-def _is_made_of(values: object, kind: type[Sound | Drop | JournalEntry]) -> bool:
-    """Return whether values are a dictionary of a dataclass's fields, each of its type."""
-    fields = _TYPES[kind.__name__]
-    return (
-        isinstance(values, dict)
-        and values.keys() == fields.keys()
-        and all(_is_a(values[name], field) for name, field in fields.items())
-    )
-
-
-def _is_a(value: object, kind: Any) -> bool:
-    if kind is DropReason:
-        return value in list(DropReason)
-    if typing.get_origin(kind) is list:
-        (inner,) = typing.get_args(kind)
-        return isinstance(value, list) and all(type(item) is inner for item in value)
-    return isinstance(value, kind) and not isinstance(value, bool)

@@ -88,7 +88,13 @@ class RecordRules:
 
 
 def check_record(
-    rules: RecordRules, *, names: Sequence[str], title: str, description: str, license_id: str
+    rules: RecordRules,
+    *,
+    names: Sequence[str],
+    title: str,
+    description: str,
+    license_id: str,
+    has_other_text: bool = False,
 ) -> Drop | None:
     """Return why a record is not wanted, or None.
 
@@ -97,12 +103,13 @@ def check_record(
         names: What an opt-out may call it: its clip_id, the address of its page and that of its audio.
         title, description: Cleaned.
         license_id: One of ``crawler.items.LICENSES``.
+        has_other_text: Captions of annotators or labels, which are text enough.
     """
     if out := [name for name in names if address_key(name) in rules.opted_out]:
         return Drop(DropReason.OPTED_OUT, f"{out[0]} is on the opt-out list")
     if license_id in rules.exclude_licenses:
         return Drop(DropReason.LICENSE_EXCLUDED, f"license is {license_id}")
-    if not title and not description:
+    if not title and not description and not has_other_text:
         return Drop(DropReason.NO_TEXT, "title and description are empty")
     texts = {"title": title, "description": description}
     if missing := [name for name in rules.require if not texts[name]]:
@@ -110,12 +117,20 @@ def check_record(
     return None
 
 
+def check_source_bytes(limits: Limits, size: int) -> Drop | None:
+    """Return why a file of that many bytes is not opened, or None."""
+    if size > limits.max_bytes:
+        return Drop(DropReason.TOO_LARGE, f"{size} bytes, more than {limits.max_bytes}")
+    return None
+
+
 def check_sound(limits: Limits, *, duration_s: float, peak_dbfs: float) -> Drop | None:
-    """Return why a decoded sound is not wanted, or None. Both values are after resampling."""
+    """Return why a decoded sound is not wanted, or None. Both values are after downmix and resampling, unscaled."""
     if duration_s < limits.min_duration_s:
         return Drop(DropReason.TOO_SHORT, f"{duration_s:.4f} s, less than {limits.min_duration_s:g} s")
     if duration_s > limits.max_duration_s:
-        return Drop(DropReason.TOO_LONG, f"{duration_s:.1f} s, more than {limits.max_duration_s:g} s")
+        # In the words of the decoder, which stops there and cannot know how much would follow.
+        return Drop(DropReason.TOO_LONG, f"too long: more than {limits.max_duration_s:g} s")
     if peak_dbfs < limits.silent_peak_dbfs:
         return Drop(DropReason.SILENT, f"peak {peak_dbfs:.1f} dBFS, under {limits.silent_peak_dbfs:g} dBFS")
     return None

@@ -10,62 +10,80 @@ any more is removed last.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from crawler.items import open_whole, take_lock
-from curation.clips import WORK_FOLDER, read_journal
+from curation.clips import WORK_FOLDER
 from curation.errors import ConfigError, WavTextError
+from curation.journal import read_journal
 from curation.manifest import DROPPED_FILE, MANIFEST_FILE
-from curation.records import source_folders
+from curation.storage import is_local, write_whole
 
 STATISTICS_FILE = "statistics.json"
-_MARK = "Finished work of wavtext5k-curate build, one file a clip."
-_NOTE = f"{_MARK} To start again, delete the folder above this one.\n"
+_MARK = "Made by wavtext5k-curate "
+_NOTE = "Finished work, one file a clip. To start again, delete the folder above this one.\n"
 
 
 @contextlib.contextmanager
-def claim_folder(out: Path, *, raw: Path, overwrite: bool) -> Iterator[None]:
+def claim_folder(out: Path, *, made_by: str, overwrite: bool) -> Iterator[None]:
     """Make the folder a build's own, for this build alone while the block lasts.
 
+    In an object store there are no locks: there, one build at a time in a folder is the user's to keep. (Two that meet
+    write the same bytes under the same names, but each may take the other's half-done work away.)
+
+    Args:
+        out: The folder.
+        made_by: The command that fills it, "build" or "import clotho": another one would replace all that is there.
+        overwrite: Also if something else made it.
+
     Raises:
-        ConfigError: If it is no place for a build, or holds what something else made and overwrite is not set.
+        ConfigError: If it holds what something else made and overwrite is not set.
         WavTextError: If another build works in it now.
     """
-    check_place(out, raw=raw)
     work = out / WORK_FOLDER
-    is_own = _is_own(out)
-    if not overwrite and not is_own and not _is_empty(out):
-        raise ConfigError(f"{out}: not made by wavtext5k-curate build; name another folder, or add --overwrite")
+    maker = _maker(out)
+    if not overwrite and maker != made_by and (maker or not _is_empty(out)):
+        found = f"made by wavtext5k-curate {maker}, " if maker else ""
+        raise ConfigError(
+            f"{out}: {found}not made by wavtext5k-curate {made_by}; name another folder, or add --overwrite"
+        )
     work.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = take_lock(work / "lock")
-    except BlockingIOError as error:
-        raise WavTextError(f"{out}: another build is at work in this folder; wait for it to end") from error
-    with lock:
-        if not is_own:
-            with open_whole(work / "README", "w") as note:
-                note.write(_NOTE)
+    with contextlib.ExitStack() as stack:
+        if is_local(out):
+            try:
+                stack.enter_context(take_lock(work / "lock"))
+            except BlockingIOError as error:
+                raise WavTextError(f"{out}: another build is at work in this folder; wait for it to end") from error
+        if maker != made_by:
+            write_whole(work / "README", f"{_MARK}{made_by}\n{_NOTE}".encode())
         yield
 
 
-def check_place(out: Path, *, raw: Path) -> None:
-    """Refuse a place where a build and the raw records would get into each other's way, whatever is there.
+def check_place(out: Path, *, source: Path, called: str = "--raw", parts: Sequence[Path] = ()) -> None:
+    """Refuse a place where a build and what it reads would get into each other's way, whatever is there.
+
+    Args:
+        out: The manifest's folder.
+        source: What is read, and how the command line calls it.
+        parts: Folders under it that hold records.
 
     Raises:
-        ConfigError: If out is a file, the raw folder, above it, or in the folder of one of its sources.
-        ManifestError: If the raw folder holds no source.
+        ConfigError: If out is a file, the source, above it, or in one of its parts.
     """
-    place, above = out.resolve(), raw.resolve()
+    place, above = _resolved(out), _resolved(source)
     if place == above:
-        raise ConfigError(f"{out}: --out must be another folder than --raw")
+        raise ConfigError(f"{out}: --out must be another folder than {called}")
     if place in above.parents:
-        raise ConfigError(f"{out}: --out holds the raw records {raw}; name a folder beside them: {raw.parent}/curated")
+        raise ConfigError(
+            f"{out}: --out holds {source}, which is read; name a folder beside it: {source.parent}/curated"
+        )
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: --out must be a folder")
-    for source in source_folders(raw):
-        if source.resolve() in (place, *place.parents):
-            raise ConfigError(f"{out}: --out lies in the raw records {source}; name a folder of its own")
+    for part in parts:
+        if _resolved(part) in (place, *place.parents):
+            raise ConfigError(f"{out}: --out lies in {part}, which is read; name a folder of its own")
 
 
 def retract_manifest(out: Path) -> None:
@@ -73,26 +91,32 @@ def retract_manifest(out: Path) -> None:
     (out / MANIFEST_FILE).unlink(missing_ok=True)
 
 
-def publish(out: Path, *, manifest: bytes, dropped: bytes, statistics: bytes) -> bool:
-    """Write the three files of a build, or none; return whether anything was new.
+def publish(out: Path, contents: Mapping[str, bytes]) -> bool:
+    """Write the tables of a build, the manifest last, or none; return whether anything was new.
 
     Raises:
         OSError: If there is no space; what stood there before still does.
     """
-    contents = {MANIFEST_FILE: manifest, DROPPED_FILE: dropped, STATISTICS_FILE: statistics}
     if all(_holds(out / name, content) for name, content in contents.items()):
         return False
-    with contextlib.ExitStack() as files:  # files get their names in the reverse order: the manifest is last
-        for name, content in contents.items():
-            files.enter_context(open_whole(out / name)).write(content)
+    ordered = sorted(contents, key=lambda name: name == MANIFEST_FILE)
+    if not is_local(out):  # each file appears whole; readers look for the manifest, which is away until the last
+        retract_manifest(out)
+        for name in ordered:
+            write_whole(out / name, contents[name])
+        return True
+    if hasattr(os, "sync"):
+        os.sync()  # the audio, before a table names it; once, since file by file it takes longer than the encoding
+    with contextlib.ExitStack() as files:  # files get their names in the reverse order, once all are on the disk
+        for name in reversed(ordered):
+            files.enter_context(open_whole(out / name)).write(contents[name])
     return True
 
 
 def write_refused(out: Path, dropped: bytes) -> Path:
     """Write the drop table of a build that is not published, and return where."""
     file = out / WORK_FOLDER / DROPPED_FILE
-    with open_whole(file) as whole:
-        whole.write(dropped)
+    write_whole(file, dropped)
     return file
 
 
@@ -124,11 +148,26 @@ def _has_journal(work: Path, clip_id: str) -> bool:
     return read_journal(work / f"{clip_id}.json") is not None
 
 
-def _is_own(out: Path) -> bool:
+def sizes_of(folder: Path) -> dict[str, int]:
+    """Return the size in bytes of each file in a folder by name; nothing where there is no such folder."""
     try:
-        return (out / WORK_FOLDER / "README").read_bytes().startswith(_MARK.encode())
+        return {file.name: file.stat().st_size for file in folder.iterdir() if file.is_file()}
+    except FileNotFoundError:
+        return {}
+
+
+def _resolved(path: Path) -> Path:
+    return path.resolve() if is_local(path) else path
+
+
+def _maker(out: Path) -> str:
+    """Return which command made a folder; "" if none of ours did."""
+    try:
+        note = (out / WORK_FOLDER / "README").read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return False
+        return ""
+    first, _, _ = note.partition(b"\n")
+    return first.removeprefix(_MARK.encode()).decode("utf-8", "replace") if first.startswith(_MARK.encode()) else ""
 
 
 def _is_empty(out: Path) -> bool:

@@ -1,18 +1,14 @@
 """The manifest: the one contract between curation and everything after it.
 
 ``manifest.parquet`` holds one row a clip, ordered by clip_id, beside the folder ``audio/`` that audio_path points
-into; ``dropped.parquet`` every record that is not in it, with the reason. Arrow does not check rows: from dictionaries
-it takes missing keys and nulls, drops unknown keys and cuts 1.5 to 1 in silence. So rows are checked here one by one
-when they are written, and columns by ``curation.rules`` whenever they are read.
+into; ``dropped.parquet`` every record that is not in it, with the reason; ``flags.parquet`` what a person should look
+at; ``fingerprints.parquet`` what finds near-same sound. Rows are checked one by one when they are written
+(``curation.arrow_tables``), columns by ``curation.rules`` whenever they are read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import itertools
-import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,26 +16,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crawler.items import open_whole
+from curation.arrow_tables import features, parquet_bytes, table_of
 from curation.errors import AudioError, ManifestError
 from curation.filters import DropReason
 from curation.rules import broken_rules
+from curation.storage import local_copy, write_whole
 
 MANIFEST_VERSION = "1"
 MANIFEST_FILE = "manifest.parquet"
 DROPPED_FILE = "dropped.parquet"
+FLAGS_FILE = "flags.parquet"
+FINGERPRINTS_FILE = "fingerprints.parquet"
 REBUILD = "rebuild it with: wavtext5k-curate build"
-
-
-def _features(fields: list[pa.Field]) -> bytes:
-    """Return the metadata by which ``datasets.load_dataset("parquet", ...)`` knows the columns."""
-
-    def feature(kind: pa.DataType) -> dict[str, Any]:
-        if pa.types.is_list(kind):
-            return {"_type": "List", "feature": feature(kind.value_type)}
-        return {"_type": "Value", "dtype": {"double": "float64", "float": "float32"}.get(str(kind), str(kind))}
-
-    return json.dumps({"info": {"features": {field.name: feature(field.type) for field in fields}}}).encode()
 
 
 def _field(name: str, kind: pa.DataType) -> pa.Field:
@@ -82,7 +70,7 @@ _FIELDS = [
     _field("modifications", _TEXTS),  # what was done to the sound, in order
     _field("split", pa.string()),  # train, val or test, or the data set's own name for one
 ]
-SCHEMA = pa.schema(_FIELDS, metadata={"manifest_version": MANIFEST_VERSION, "huggingface": _features(_FIELDS)})
+SCHEMA = pa.schema(_FIELDS, metadata={"manifest_version": MANIFEST_VERSION, "huggingface": features(_FIELDS)})
 
 _DROPPED_FIELDS = [
     _field("clip_id", pa.string()),  # as it would have been
@@ -92,7 +80,26 @@ _DROPPED_FIELDS = [
     _field("detail", pa.string()),  # what was found
 ]
 DROPPED_SCHEMA = pa.schema(
-    _DROPPED_FIELDS, metadata={"manifest_version": MANIFEST_VERSION, "huggingface": _features(_DROPPED_FIELDS)}
+    _DROPPED_FIELDS, metadata={"manifest_version": MANIFEST_VERSION, "huggingface": features(_DROPPED_FIELDS)}
+)
+
+_FLAGS_FIELDS = [
+    _field("clip_id", pa.string()),
+    _field("flag", pa.string()),  # near_sound, near_text, language
+    _field("other_clip_id", pa.string()),  # of a pair; else ""
+    _field("score", pa.float64()),  # as the module that flags it defines it
+    _field("detail", pa.string()),  # what was found
+]
+FLAGS_SCHEMA = pa.schema(
+    _FLAGS_FIELDS, metadata={"manifest_version": MANIFEST_VERSION, "huggingface": features(_FLAGS_FIELDS)}
+)
+
+_FINGERPRINTS_FIELDS = [
+    _field("clip_id", pa.string()),
+    _field("fingerprint", pa.binary()),  # of the sound: see curation.fingerprints
+]
+FINGERPRINTS_SCHEMA = pa.schema(
+    _FINGERPRINTS_FIELDS, metadata={"manifest_version": MANIFEST_VERSION, "huggingface": features(_FINGERPRINTS_FIELDS)}
 )
 
 
@@ -151,6 +158,25 @@ def read_dropped(path: Path) -> pa.Table:
     return _read_table(manifest_folder(path) / DROPPED_FILE, DROPPED_SCHEMA)
 
 
+def read_flags(path: Path) -> pa.Table:
+    """Return flags.parquet of a manifest named by its folder or file: what a person should look at.
+
+    Raises:
+        ManifestError: If there is none, or its columns are others.
+    """
+    return _read_table(manifest_folder(path) / FLAGS_FILE, FLAGS_SCHEMA)
+
+
+def read_fingerprints(path: Path) -> dict[str, bytes]:
+    """Return the fingerprint of each clip's sound by clip_id, of a manifest named by its folder or file.
+
+    Raises:
+        ManifestError: If there are none, or the columns are others.
+    """
+    table = _read_table(manifest_folder(path) / FINGERPRINTS_FILE, FINGERPRINTS_SCHEMA)
+    return dict(zip(table["clip_id"].to_pylist(), table["fingerprint"].to_pylist(), strict=True))
+
+
 def write_manifest(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write manifest.parquet from rows in any order, whole or not at all; the same rows give the same bytes.
 
@@ -162,29 +188,27 @@ def write_manifest(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         ManifestError: If a row breaks the contract; names it and the column.
     """
     file = path if path.suffix == ".parquet" else path / MANIFEST_FILE
-    with open_whole(file) as whole:
-        whole.write(manifest_bytes(rows, file=file))
+    write_whole(file, parquet_bytes(manifest_table(rows, file=file)))
 
 
-def manifest_bytes(rows: Iterable[Mapping[str, Any]], *, file: Path) -> bytes:
-    """Return the content of manifest.parquet; ``file`` is named in errors (ManifestError)."""
-    table = _table_of(rows, SCHEMA, file)
+def manifest_table(rows: Iterable[Mapping[str, Any]], *, file: Path) -> pa.Table:
+    """Return rows as the manifest's table; ``file`` is named in errors (ManifestError)."""
+    table = table_of(rows, SCHEMA, file=file)
     _refuse(file, broken_rules(table))
-    return _parquet(table)
+    return table
 
 
-def dropped_bytes(rows: Iterable[Mapping[str, Any]], *, file: Path) -> bytes:
-    """Return the content of dropped.parquet; ``file`` is named in errors (ManifestError)."""
-    table = _table_of(rows, DROPPED_SCHEMA, file)
+def dropped_table(rows: Iterable[Mapping[str, Any]], *, file: Path) -> pa.Table:
+    """Return rows as the drop table; ``file`` is named in errors (ManifestError)."""
+    table = table_of(rows, DROPPED_SCHEMA, file=file)
     reasons = [str(reason) for reason in DropReason]
-    for row, (clip_id, reason) in enumerate(
-        zip(*(table[name].to_pylist() for name in ("clip_id", "reason")), strict=True)
-    ):
-        if reason not in reasons:
-            raise ManifestError(
-                f"{file}: row {row} (clip_id {clip_id!r}): reason is {reason!r}, must be one of {reasons}"
-            )
-    return _parquet(table)
+    if other := sorted(set(table["reason"].to_pylist()) - set(reasons)):
+        row = table["reason"].to_pylist().index(other[0])
+        clip_id = table["clip_id"][row].as_py()
+        raise ManifestError(
+            f"{file}: row {row} (clip_id {clip_id!r}): reason is {other[0]!r}, must be one of {reasons}"
+        )
+    return table
 
 
 def validate_manifest(
@@ -213,84 +237,6 @@ def validate_manifest(
             problems.append(f"row {row} (clip_id {clip['clip_id']!r}): {found}")
         progress(row + 1, len(clips))
     return problems
-
-
-def check_row(row: Mapping[str, Any], schema: pa.Schema) -> str | None:
-    """Return what Arrow would take in silence: a missing or unknown key, a null, a value of another type; else None."""
-    for field in schema:
-        if field.name not in row:
-            return f"{field.name} is missing"
-        if (problem := _value_problem(row[field.name], field.type)) is not None:
-            return f"{field.name} is {row[field.name]!r}, {problem}"
-    if unknown := [key for key in row if key not in schema.names]:
-        return f"unknown key {unknown[0]!r}; known: {', '.join(schema.names)}"
-    return None
-
-
-def _value_problem(value: Any, kind: pa.DataType) -> str | None:
-    if value is None:
-        return "must not be null"
-    if pa.types.is_string(kind):
-        return _text_problem(value)
-    if pa.types.is_list(kind):
-        if not isinstance(value, list):
-            return "must be a list of strings"
-        return next((f"in it {problem}" for item in value if (problem := _text_problem(item))), None)
-    if pa.types.is_integer(kind):
-        most = 2 ** (kind.bit_width - 1)
-        if not isinstance(value, int) or isinstance(value, bool):
-            return "must be a whole number"
-        return None if -most <= value < most else f"must fit into {kind}"
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return "must be a number"
-    return None if math.isfinite(value) else "must be finite"
-
-
-def _text_problem(value: Any) -> str | None:
-    if not isinstance(value, str):
-        return "must be a string"
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return "must be valid Unicode"
-    return None
-
-
-def _table_of(rows: Iterable[Mapping[str, Any]], schema: pa.Schema, file: Path) -> pa.Table:
-    rows = list(rows)
-    names = set(schema.names)
-    if not all(row.keys() == names for row in rows):
-        _refuse_bad_row(rows, schema, file)
-    rows.sort(key=lambda row: str(row["clip_id"]))
-    columns = {field.name: [row[field.name] for row in rows] for field in schema}
-    # Whole columns first, by the types that occur in them: row by row, a million rows take minutes.
-    if not all(_is_plain(columns[field.name], field.type) for field in schema):
-        _refuse_bad_row(rows, schema, file)
-    try:
-        return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
-    except (UnicodeEncodeError, OverflowError, pa.ArrowInvalid):
-        _refuse_bad_row(rows, schema, file)
-        raise
-
-
-def _is_plain(values: list[Any], kind: pa.DataType) -> bool:
-    if pa.types.is_list(kind):
-        return set(map(type, values)) <= {list} and _is_plain(list(itertools.chain.from_iterable(values)), pa.string())
-    if pa.types.is_floating(kind):
-        return set(map(type, values)) <= {float, int} and all(map(math.isfinite, values))
-    return set(map(type, values)) <= {str if pa.types.is_string(kind) else int}
-
-
-def _refuse_bad_row(rows: list[Mapping[str, Any]], schema: pa.Schema, file: Path) -> None:
-    for number, row in enumerate(rows):
-        if (problem := check_row(row, schema)) is not None:
-            raise ManifestError(f"{file}: row {number} (clip_id {row.get('clip_id')!r}): {problem}")
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
 
 
 def _read_table(file: Path, schema: pa.Schema) -> pa.Table:
@@ -337,7 +283,8 @@ def _audio_problem(file: Path, clip: Mapping[str, Any], read_audio: bool) -> str
     if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != clip["sha256"]:
         return f"{clip['audio_path']}: sha256 is {found}, must be {clip['sha256']}"
     try:
-        num_samples = len(read_clip(file))
+        with local_copy(file) as local:
+            num_samples = len(read_clip(local))
     except AudioError as error:
         return str(error)
     if num_samples != clip["num_samples"]:

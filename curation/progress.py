@@ -46,3 +46,8 @@ class Progress:
                 ", ".join(filter(None, [f"{self._what}: {done} of {total} clips", note, f"{rate:.0f} clips/s"])),
                 file=sys.stderr,
             )
+
+
+def line(verb: str, count: int, noun: str, details: list[str]) -> str:
+    """Return one line of a command's result: "wrote        9 clips      0.03 h    data/curated/manifest.parquet"."""
+    return f"{verb}{count:>{max(13 - len(verb), len(str(count)) + 1)}} {noun:<11}{'    '.join(details)}"

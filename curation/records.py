@@ -1,4 +1,4 @@
-"""Reads what crawls left in the raw folder: records, and each crawl's own report; opens no audio.
+"""Reads what crawls left in the raw folder: records, as entries to curate, and each crawl's own report; opens no audio.
 
 A record that breaks the raw layout stops the build: the crawler writes records whole or not at all, so a broken one
 means another version or an edited file, and dropping it would hide that.
@@ -13,7 +13,10 @@ from typing import Any
 
 from crawler.items import CRAWL_REPORT, CrawlRecord, RecordError
 from crawler.items import read_opt_outs as opt_out_lines
+from curation.entries import Collection, Entry
 from curation.errors import ConfigError, ManifestError
+from curation.storage import is_local, map_reads
+from curation.text import clean_tags, clean_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,15 @@ def source_folders(raw: Path) -> list[Path]:
     return folders
 
 
+def read_raw(raw: Path) -> Collection:
+    """Return every record under the raw folder as an entry to curate, in the order of clip_id.
+
+    Raises:
+        ManifestError: If there is no source, or a record breaks the raw layout; names the file.
+    """
+    return Collection(entries=[_entry(record) for record in read_records(raw).values()], root=raw)
+
+
 def read_records(raw: Path) -> dict[str, CrawlRecord]:
     """Return every record under the raw folder by clip_id, in the order of clip_id.
 
@@ -80,7 +92,7 @@ def read_records(raw: Path) -> dict[str, CrawlRecord]:
     """
     files = [file for folder in source_folders(raw) for file in (folder / "records").glob("*.json")]
     files = [file for file in files if not file.name.startswith(".")]  # what macOS and editors leave beside a file
-    records = {clip_id_of(record): record for record in map(_read_record, files)}
+    records = {clip_id_of(record): record for record in map_reads(_read_record, files, is_remote=not is_local(raw))}
     return dict(sorted(records.items()))
 
 
@@ -129,6 +141,32 @@ def check_crawls(raw: Path, max_failed: float) -> None:
                 f"{folder / CRAWL_REPORT}: {verdict}, more than --max-crawl-failed {max_failed:g} allows; "
                 "crawl again, or allow more"
             )
+
+
+def _entry(record: CrawlRecord) -> Entry:
+    return Entry(
+        source=record.source,
+        source_id=record.source_id,
+        origin=record.source,
+        origin_id=record.source_id,
+        page_url=_valid(record.page_url),
+        audio_url=_valid(record.audio_url),
+        retrieved_at=_valid(record.retrieved_at),
+        title=clean_text(record.title),
+        description=clean_text(record.description),
+        tags=tuple(clean_tags(record.tags)),
+        author=clean_text(record.author),
+        license=record.license,
+        license_url=_valid(record.license_url),
+        audio_file=f"{record.source}/{record.audio_file}",
+        expected_sha256=record.sha256,
+        expected_bytes=record.bytes,
+    )
+
+
+def _valid(text: str) -> str:
+    """Return the text without lone surrogates, which JSON can hold and Parquet cannot."""
+    return text.encode("utf-8", "replace").decode().strip()
 
 
 def _read_record(file: Path) -> CrawlRecord:

@@ -1,4 +1,4 @@
-"""Puts each clip into train, val or test by a hash of its duplicate group; a pure function.
+"""Puts each clip into train, val or test by a hash of the group it must not be parted from; a pure function.
 
 A hash instead of a shuffle: a clip keeps its split when other clips come or go, on every machine, for ever. The shares
 are therefore met on average, not to the clip.
@@ -26,12 +26,12 @@ class SplitFractions:
             )
 
 
-def split_of(duplicate_group: str, fractions: SplitFractions) -> str:
-    """Return "test", "val" or "train" for every clip of a duplicate group.
+def split_of(group: str, fractions: SplitFractions) -> str:
+    """Return "test", "val" or "train" for every clip of a group: near-same sounds, and parts of one recording.
 
     Test comes first on the line from 0 to 1, so that a change of the val share moves no clip into or out of test.
     """
-    digest = hashlib.sha256(f"split:{duplicate_group}".encode()).digest()
+    digest = hashlib.sha256(f"split:{group}".encode()).digest()
     place = int.from_bytes(digest[:8]) / 2**64
     if place < fractions.test:
         return "test"

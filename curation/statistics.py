@@ -1,83 +1,172 @@
 """Counts what a build kept and dropped, for statistics.json; pure functions.
 
-Words are what white space separates. Only counts that follow from the manifest, the drop table and the options are
-here, no times and no paths: the same input gives the same bytes.
+Words are what white space separates (``curation.words`` counts them). Only counts that follow from the manifest, the
+drop table, the flags and the options are here, no times and no paths: the same input gives the same bytes.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from curation.manifest import MANIFEST_VERSION
+from curation.words import word_counts
 
-Row = Mapping[str, Any]
+PERCENTILES = (5, 25, 50, 75, 95, 99)
+_LINEAR_BITS = {
+    "PCM_S8": "8",
+    "PCM_U8": "8",
+    "PCM_16": "16",
+    "PCM_24": "24",
+    "PCM_32": "32",
+    "FLOAT": "32 float",
+    "DOUBLE": "64 float",
+}
+"""Bits of a sample by soundfile's name of its format; every other format is coded, and has no depth."""
 
 
-def count_build(rows: Sequence[Row], dropped: Sequence[Row], *, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of statistics.json.
+def count_manifest(
+    manifest: pa.Table,
+    dropped: pa.Table,
+    *,
+    flags: pa.Table,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the content of statistics.json; a million clips take a few seconds.
 
     Args:
-        rows: The manifest's rows.
-        dropped: The rows of dropped.parquet.
+        manifest: With the columns of ``curation.manifest.SCHEMA``.
+        dropped: With those of ``DROPPED_SCHEMA``.
+        flags: With clip_id, flag, other_clip_id, score, detail.
         options: What decided, as it was set.
     """
     return {
         "manifest_version": MANIFEST_VERSION,
-        "records": len(rows) + len(dropped),
-        "clips": len(rows),
-        "dropped": count(row["reason"] for row in dropped),
-        "hours": hours(rows),
-        "duration_s": spread([row["duration_s"] for row in rows]),
-        "sources": {
-            source: {
-                "records": sum(row["source"] == source for row in [*rows, *dropped]),
-                "dropped": count(row["reason"] for row in dropped if row["source"] == source),
-                **_share([row for row in rows if row["source"] == source]),
-            }
-            for source in sorted({row["source"] for row in [*rows, *dropped]})
-        },
+        "records": len(manifest) + len(dropped),
+        "clips": len(manifest),
+        "dropped": _count_column(dropped["reason"]),
+        "hours": _hours(manifest),
+        "duration_s": distribution(manifest["duration_s"].to_numpy()),
+        "sources": _sources(manifest, dropped),
         "splits": {
-            split: _share([row for row in rows if row["split"] == split])
-            for split in sorted({row["split"] for row in rows})
+            split: _clips_and_hours(part) for split, part in _parts(manifest.select(["split", "duration_s"]), "split")
         },
-        "licenses": count(row["license"] for row in rows),
-        "source_sample_rates": count(str(row["source_sample_rate"]) for row in rows),
-        "source_channels": count(str(row["source_channels"]) for row in rows),
-        "source_subtypes": count(row["source_subtype"] for row in rows),
-        "modifications": count(done.split(":")[0] for row in rows for done in row["modifications"]),
-        "text": {
-            "clips_with_title": sum(bool(row["title"]) for row in rows),
-            "clips_with_description": sum(bool(row["description"]) for row in rows),
-            "clips_with_title_and_description": sum(bool(row["title"] and row["description"]) for row in rows),
-            "clips_with_tags": sum(bool(row["tags"]) for row in rows),
-            "captions": sum(len(row["captions"]) for row in rows),
-            "title_words": spread([len(row["title"].split()) for row in rows if row["title"]]),
-            "description_words": spread([len(row["description"].split()) for row in rows if row["description"]]),
-        },
+        "duplicate_groups": _groups(manifest["duplicate_group"]),
+        "flags": {kind: {"rows": len(part), "clips": _clips_flagged(part)} for kind, part in _parts(flags, "flag")},
+        "languages": _languages(flags),
+        "licenses": _count_column(manifest["license"]),
+        "source_sample_rates": _count_column(manifest["source_sample_rate"]),
+        "source_channels": _count_column(manifest["source_channels"]),
+        "source_subtypes": _count_column(manifest["source_subtype"]),
+        "source_bit_depths": _bit_depths(manifest["source_subtype"]),
+        "modifications": _count_column(pc.replace_substring_regex(_flat(manifest["modifications"]), "(?s):.*$", "")),
+        "text": _text(manifest),
         "options": dict(options),
     }
 
 
-def count(values: Iterable[str]) -> dict[str, int]:
-    """Return how often each value occurs, the most frequent first, equal ones by name."""
-    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+def distribution(values: np.ndarray[Any, Any]) -> dict[str, float]:
+    """Return min, mean, max and the percentiles p5 to p99, to a millionth; zeros where there is no value.
+
+    A percentile is a value that occurs: the smallest that is at least as large as that share of all values.
+    """
+    names = [f"p{percent}" for percent in PERCENTILES]
+    if not len(values):
+        return dict.fromkeys(["min", "mean", "max", *names], 0.0)
+    ordered = np.sort(values)
+    places = [max(0, math.ceil(percent * len(ordered) / 100) - 1) for percent in PERCENTILES]
+    mean = math.fsum(values.tolist()) / len(values)
+    numbers = [ordered[0], mean, ordered[-1], *ordered[places]]
+    return {name: round(float(number), 6) for name, number in zip(["min", "mean", "max", *names], numbers, strict=True)}
 
 
-def hours(rows: Sequence[Row]) -> float:
-    """Return the summed duration in hours, to a millionth."""
-    return round(math.fsum(row["duration_s"] for row in rows) / 3600, 6)
+def _sources(manifest: pa.Table, dropped: pa.Table) -> dict[str, Any]:
+    manifest = manifest.select(["source", "duration_s"])
+    kept, lost = dict(_parts(manifest, "source")), dict(_parts(dropped, "source"))
+    return {
+        source: {
+            "records": len(kept.get(source, ())) + len(lost.get(source, ())),
+            "dropped": _count_column(lost[source]["reason"]) if source in lost else {},
+            **_clips_and_hours(kept.get(source, manifest.slice(0, 0))),
+        }
+        for source in sorted({*kept, *lost})
+    }
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return min, mean and max, to a millionth; zeros where there is no value."""
-    if not values:
-        return {"min": 0.0, "mean": 0.0, "max": 0.0}
-    numbers = (min(values), math.fsum(values) / len(values), max(values))
-    return dict(zip(("min", "mean", "max"), (round(float(number), 6) for number in numbers), strict=True))
+def _groups(groups: pa.ChunkedArray) -> dict[str, int]:
+    """Count the groups that hold more than one clip, and the clips in them."""
+    sizes = pc.value_counts(groups).field("counts").to_numpy()
+    return {"groups": int((sizes > 1).sum()), "clips": int(sizes[sizes > 1].sum())}
 
 
-def _share(rows: Sequence[Row]) -> dict[str, Any]:
-    return {"clips": len(rows), "hours": hours(rows)}
+def _clips_flagged(flags: pa.Table) -> int:
+    clips = pc.unique(pa.chunked_array([*flags["clip_id"].chunks, *flags["other_clip_id"].chunks], pa.string()))
+    return pc.sum(pc.not_equal(clips, "")).as_py() or 0
+
+
+def _languages(flags: pa.Table) -> dict[str, int]:
+    """Count the clips flagged for their language; their detail is "<language>: <sentence>" (``curation.flags``)."""
+    details = flags.filter(pc.equal(flags["flag"], "language"))["detail"]
+    return _count_column(pc.replace_substring_regex(details, "(?s):.*$", ""))
+
+
+def _bit_depths(subtypes: pa.ChunkedArray) -> dict[str, int]:
+    depths: Counter[str] = Counter()
+    for subtype, count in _count_column(subtypes).items():
+        depths[_LINEAR_BITS.get(subtype, "coded")] += count
+    return _by_count(depths)
+
+
+def _text(manifest: pa.Table) -> dict[str, Any]:
+    has_title, has_description = (pc.not_equal(manifest[name], "") for name in ("title", "description"))
+    captions_per_clip = pc.list_value_length(manifest["captions"]).to_numpy()
+    return {
+        "clips_with_title": _true(has_title),
+        "clips_with_description": _true(has_description),
+        "clips_with_title_and_description": _true(pc.and_(has_title, has_description)),
+        "clips_with_tags": int((pc.list_value_length(manifest["tags"]).to_numpy() > 0).sum()),
+        "clips_with_captions": int((captions_per_clip > 0).sum()),
+        "captions": int(captions_per_clip.sum()),
+        "captions_per_clip": distribution(captions_per_clip[captions_per_clip > 0]),
+        "title_words": distribution(word_counts(manifest["title"].filter(has_title))),
+        "description_words": distribution(word_counts(manifest["description"].filter(has_description))),
+        "caption_words": distribution(word_counts(_flat(manifest["captions"]))),
+    }
+
+
+def _clips_and_hours(clips: pa.Table) -> dict[str, Any]:
+    return {"clips": len(clips), "hours": _hours(clips)}
+
+
+def _hours(clips: pa.Table) -> float:
+    return round(math.fsum(clips["duration_s"].to_pylist()) / 3600, 6)
+
+
+def _parts(table: pa.Table, column: str) -> list[tuple[str, pa.Table]]:
+    """Return the rows of each value of a column, in the order of the values."""
+    return [
+        (value, table.filter(pc.equal(table[column], value))) for value in sorted(pc.unique(table[column]).to_pylist())
+    ]
+
+
+def _count_column(values: Any) -> dict[str, int]:
+    counted = pc.value_counts(values)
+    return _by_count({str(item["values"]): item["counts"] for item in counted.to_pylist()})
+
+
+def _by_count(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _flat(lists: pa.ChunkedArray) -> Any:
+    return pc.list_flatten(lists)
+
+
+def _true(mask: Any) -> int:
+    return pc.sum(mask).as_py() or 0

@@ -11,6 +11,7 @@ import html
 import re
 import string
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import ftfy
 
@@ -23,10 +24,14 @@ _FTFY = ftfy.TextFixerConfig(
     fix_character_width=False,
     explain=False,
 )
-_INVISIBLE = re.compile("[\u0000\u00ad\u200b\u200e\u200f\u2060\ufeff]")
-_MARKUP = re.compile(r"<[^<>]*>")
-_ENTITY = re.compile(r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
+# Joiners (U+200C, U+200D) stay: they are spelling in Persian and Hindi, and hold emoji together.
+_INVISIBLE = re.compile("[\u0000\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+_MARKUP = re.compile(r"<[/!]?[A-Za-z-][^<>]*>")  # not "3 < 4 > 2"
+_ENTITY = re.compile(r"&(?:#[0-9]{1,8}|#[xX][0-9a-fA-F]{1,8}|[A-Za-z][A-Za-z0-9]{1,31});")  # int() refuses 4,301 digits
+_AMPERSANDS = re.compile(r"&(?:(?:amp|AMP|#0*38|#[xX]0*26);)+")
+_PLAIN = re.compile(r"[ -%'-~\t\r\n]*")  # ASCII with nothing in it to repair: no control character, no "&"
 _MOST_ROUNDS = 8
+_OPENING, _CLOSING = '(["\u201c\u00ab', ')]"\u201d\u00bb'  # brackets and quotation marks
 
 LICENSE_NAMES = {
     "cc0-1.0": "CC0 1.0",
@@ -49,7 +54,9 @@ def clean_text(text: str) -> str:
 
     Cleaning twice gives what cleaning once gives.
     """
-    for _ in range(_MOST_ROUNDS):  # text escaped twice needs two; a bound, since repair could in theory go in circles
+    if _PLAIN.fullmatch(text):  # as most texts are
+        return " ".join(text.split())
+    for _ in range(_MOST_ROUNDS):  # what one repair uncovers may need another; a bound, lest it goes in circles
         if (cleaned := _clean_once(text)) == text:
             break
         text = cleaned
@@ -65,9 +72,10 @@ def clean_tags(tags: Iterable[str]) -> list[str]:
 def render_caption(template: str, *, title: str, description: str, tags: Sequence[str] = ()) -> str:
     """Return the caption that a template makes of a clip's cleaned text.
 
-    A part that is empty takes the punctuation before it along, and a part that ends a sentence is not given a second
-    full stop: "{title}. {description}" of "Bell" and "" is "Bell", of "Who?" and "An owl." it is "Who? An owl.".
-    If every part that the template names is empty, the description, else the title, else the tags stand in.
+    A part that is empty takes the punctuation before it and the brackets around it along, and a part that ends a
+    sentence is not given a second full stop: "{title}. {description}" of "Bell" and "" is "Bell", of "Who?" and
+    "An owl." it is "Who? An owl.". If every part that the template names is empty, the description, else the title,
+    else the tags stand in.
 
     Args:
         template: Text with {title}, {description} and {tags} in it; tags are joined by ", ".
@@ -76,41 +84,60 @@ def render_caption(template: str, *, title: str, description: str, tags: Sequenc
         ValueError: If the template names no field or another one.
     """
     fields = {"title": title, "description": description, "tags": ", ".join(tags)}
-    literals, names = parse_template(template)
+    parts, ending = parse_template(template)
     caption = ""
-    for before, name in zip(literals, names, strict=False):
-        if value := fields[name]:
-            # A template's own first words ("The sound of ") belong to its first part.
-            lead = before if caption or name == names[0] else ""
-            caption = _join(caption, lead) + value
+    for part in parts:
+        value = fields[part.name]
+        if value and (caption or part is parts[0]):
+            caption = f"{_join(caption, part.lead)}{part.opening}{value}{part.closing}"
+        elif value:  # what the template says before it belongs to a part that is empty
+            caption = value
     if not caption:
         return description or title or fields["tags"]
-    is_last_filled = bool(fields[names[-1]])
-    ending = literals[-1] if is_last_filled else literals[-1].rstrip()
-    return _join(caption, ending if is_last_filled or ending in {".", "!", "?"} else "").strip()
+    if not fields[parts[-1].name]:
+        ending = ending.strip() if ending.strip() in {".", "!", "?"} else ""
+    return _join(caption, ending).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class TemplatePart:
+    """A field of a caption template, and the template's own text before it."""
+
+    lead: str
+    opening: str
+    """Brackets or a quotation mark that open right before the field."""
+    name: str
+    closing: str
+    """What closes them, right after it."""
 
 
 @functools.cache
-def parse_template(template: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the literals and the field names of a caption template: one literal before each name and one at the end.
+def parse_template(template: str) -> tuple[tuple[TemplatePart, ...], str]:
+    """Return the parts of a caption template, and its text after the last one.
 
     Raises:
-        ValueError: If the template names no field, or one that is not in CAPTION_FIELDS.
+        ValueError: If the template names no field, or one that is not in CAPTION_FIELDS, or asks for a format.
     """
-    literals, names = [""], []
     try:
-        parts = list(string.Formatter().parse(template))
+        pieces = list(string.Formatter().parse(template))
     except ValueError as error:
         raise ValueError(f"caption template {template!r}: {error}") from error
-    for literal, name, _, _ in parts:
+    literals, names = [""], []
+    for literal, name, form, conversion in pieces:
         literals[-1] += literal
         if name is not None:
-            names.append(name)
+            names.append(f"{name}{'!' if conversion else ''}{conversion or ''}{':' if form else ''}{form}")
             literals.append("")
     if not names or (set(names) - set(CAPTION_FIELDS)):
         known = ", ".join(f"{{{name}}}" for name in CAPTION_FIELDS)
         raise ValueError(f"caption template {template!r} must be made of {known}, at least one of them")
-    return tuple(literals), tuple(names)
+    closings = ["", *(literal[: len(literal) - len(literal.lstrip(_CLOSING))] for literal in literals[1:])]
+    parts = []
+    for at, name in enumerate(names):
+        between = literals[at][len(closings[at]) :]
+        lead = between.rstrip(_OPENING)
+        parts.append(TemplatePart(lead, between[len(lead) :], name, closings[at + 1]))
+    return tuple(parts), literals[-1][len(closings[-1]) :]
 
 
 def attribution(*, title: str, author: str, page_url: str, license_id: str, license_url: str) -> str:
@@ -123,8 +150,9 @@ def attribution(*, title: str, author: str, page_url: str, license_id: str, lice
 
 
 def _clean_once(text: str) -> str:
+    text = _AMPERSANDS.sub("&", text)  # escaped twice, or a hundred times
     # Only entities that end in ";": html.unescape alone would also read "&sect" in "rock&section".
-    text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
+    text = _ENTITY.sub(lambda match: html.unescape(match[0]), text).replace("\v", " ")
     text = ftfy.fix_text(text, config=_FTFY)
     return " ".join(_INVISIBLE.sub("", text).split())
 

@@ -6,9 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
+import soundfile
 
-from curation.build import BuildOptions, _useful, build
+from curation.build import BuildOptions, _useful, build, curate
 from curation.engine import available_cores
+from curation.entries import Collection, Entry
 from curation.errors import ConfigError, ManifestError, WavTextError
 from curation.filters import Limits, RecordRules
 from curation.folder import claim_folder
@@ -147,7 +149,7 @@ def test_serial_and_two_workers_give_the_same_bytes(tmp_path):
     build(raw, tmp_path / "serial", options=SERIAL)
     build(raw, tmp_path / "two", options=BuildOptions(workers=2))
     assert contents(tmp_path / "serial") == contents(tmp_path / "two")
-    assert len(contents(tmp_path / "two")) == 3 + 13
+    assert len(contents(tmp_path / "two")) == 5 + 13
 
 
 def test_the_folders_names_are_not_in_the_output(tmp_path):
@@ -213,8 +215,103 @@ def test_other_options_redo_what_they_touch(tmp_path):
     assert build(raw, out, options=strict).worked == 0
     assert set(read_manifest(out)["split"].to_pylist()) == {"train"}
     assert not (out / "audio" / "soundbible-5.flac").exists()
-    assert build(raw, out, options=BuildOptions(workers=0, limits=Limits(min_duration_s=0.05))).worked == 4
+    relaxed = BuildOptions(workers=0, limits=Limits(min_duration_s=0.05))
+    assert build(raw, out, options=relaxed).worked == 1, "only the audio that was removed is written again"
     assert len(read_manifest(out)) == 4
+
+
+@pytest.mark.parametrize(
+    ("limits", "worked", "dropped"),
+    [
+        ({}, 0, {"too_short": 1, "silent": 1, "not_audio": 1}),
+        ({"min_duration_s": 0.3}, 2, {"too_short": 2, "silent": 1, "not_audio": 1}),
+        ({"min_duration_s": 0.04}, 2, {"silent": 1, "not_audio": 1}),
+        ({"silent_peak_dbfs": -150.0}, 2, {"too_short": 1, "not_audio": 1}),
+        ({"silent_peak_dbfs": -5.0}, 2, {"silent": 4, "not_audio": 1, "too_short": 1}),
+        ({"max_duration_s": 1.0}, 3, {"too_short": 1, "silent": 1, "not_audio": 1, "too_long": 1}),
+        ({"max_duration_s": 7200.0}, 2, {"too_short": 1, "silent": 1, "not_audio": 1}),
+        ({"max_bytes": 100_000}, 2, {"too_short": 1, "silent": 1, "not_audio": 1, "too_large": 1}),
+    ],
+)
+def test_another_limit_decodes_only_what_the_old_one_dropped(tmp_path, limits, worked, dropped):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    add_tone(raw, 1)
+    add_tone(raw, 2, seconds=0.4)
+    with_audio(raw, 3, lambda path: write_tone(path, seconds=0.05))
+    with_audio(raw, 4, lambda path: write_tone(path, amplitude=2e-5, subtype="FLOAT"))
+    with_audio(raw, 5, lambda path: write_noise(path, seconds=1.5))
+    with_audio(raw, 6, write_html)
+    build(raw, out, options=SERIAL)
+    options = BuildOptions(workers=0, limits=Limits(**limits), min_kept=0)
+    report = build(raw, out, options=options)
+    assert report.statistics["dropped"] == dropped
+    build(raw, tmp_path / "fresh", options=options)
+    assert contents(out) == contents(tmp_path / "fresh")
+    assert report.worked == worked
+    build(raw, out, options=SERIAL)
+    build(raw, tmp_path / "plain", options=SERIAL)
+    assert contents(out) == contents(tmp_path / "plain")
+
+
+def test_another_bit_depth_writes_all_audio_again(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    add_noises(raw, 2)
+    build(raw, out, options=SERIAL)
+    assert build(raw, out, options=BuildOptions(workers=0, bits=24)).worked == 2
+    assert soundfile.info(out / "audio" / "soundbible-1.flac").subtype == "PCM_24"
+    assert validate_manifest(out, read_audio=True) == []
+    with pytest.raises(ConfigError, match="bits=12 must be 16 or 24"):
+        BuildOptions(bits=12)
+
+
+def test_a_clip_id_that_two_entries_share_is_refused(tmp_path):
+    twins = [Entry(source="own", source_id="1", title="a"), Entry(source="own", source_id="1", title="b")]
+    with pytest.raises(ManifestError, match="two clips of own are both own-1"):
+        curate(Collection(entries=twins, root=tmp_path), tmp_path / "out", made_by="import csv", options=SERIAL)
+
+
+def test_another_data_set_does_not_take_a_folders_place(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    add_tone(raw, 1)
+    build(raw, out, options=SERIAL)
+    other = Collection(entries=[Entry(source="own", source_id="1", title="a", audio_file="1.wav")], root=raw)
+    with pytest.raises(ConfigError, match="made by wavtext5k-curate build, not made by wavtext5k-curate import csv"):
+        curate(other, out, made_by="import csv", options=SERIAL)
+    assert len(read_manifest(out)) == 1
+
+
+def test_parts_of_one_recording_are_on_one_side_of_a_split(tmp_path):
+    entries = []
+    for number in range(24):
+        write_tone(tmp_path / "in" / f"{number}.wav", freq=200.0 + 50 * number)
+        recording = {"origin": "freesound", "origin_id": str(number // 4)}
+        entries.append(
+            Entry(source="own", source_id=str(number), title="A tone", audio_file=f"{number}.wav", **recording)
+        )
+    fractions = SplitFractions(val=0.3, test=0.3)
+    options = BuildOptions(workers=0, fractions=fractions)
+    curate(Collection(entries=entries, root=tmp_path / "in"), tmp_path / "out", made_by="import own", options=options)
+    sides = {}
+    for clip in read_manifest(tmp_path / "out").to_pylist():
+        sides.setdefault(clip["origin_id"], set()).add(clip["split"])
+    assert [len(splits) for splits in sides.values()] == [1] * 6
+    assert len(set.union(*sides.values())) > 1
+
+
+def test_a_published_data_set_keeps_its_duplicates_together_and_its_splits(tmp_path):
+    write_tone(tmp_path / "in" / "a.wav")
+    for name in ("b.wav", "c.wav"):
+        shutil.copy(tmp_path / "in" / "a.wav", tmp_path / "in" / name)
+    entries = [
+        Entry(source="own", source_id=key, captions=("A tone.",), split=split, audio_file=f"{key}.wav")
+        for key, split in (("a", "train"), ("b", "test"), ("c", ""))
+    ]
+    collection = Collection(entries=entries, root=tmp_path / "in", keep_duplicates=True)
+    curate(collection, tmp_path / "out", made_by="import own", options=SERIAL)
+    clips = read_manifest(tmp_path / "out").to_pylist()
+    assert [clip["duplicate_group"] for clip in clips] == ["own-a"] * 3
+    assert [clip["split"] for clip in clips][:2] == ["train", "test"]
+    assert clips[0]["captions"] == ["A tone."]
 
 
 def test_clips_that_left_the_crawl_leave_the_folder(tmp_path):
@@ -269,7 +366,10 @@ def test_a_spoilt_journal_entry_is_no_entry(tmp_path):
         json.dumps(entry | {"sound": {"sha256": "0"}}).encode(),
         json.dumps(entry | {"sound": entry["sound"] | {"num_samples": "many"}}).encode(),
         json.dumps(entry | {"sound": entry["sound"] | {"modifications": [1]}}).encode(),
-        json.dumps({key: value for key, value in entry.items() if key != "settings"}).encode(),
+        json.dumps(entry | {"sound": entry["sound"] | {"fingerprint": "*"}}).encode(),
+        json.dumps(entry | {"source_version": ["many", 1]}).encode(),
+        json.dumps(entry | {"code": "another"}).encode(),
+        json.dumps({key: value for key, value in entry.items() if key != "code"}).encode(),
     ):
         journal.write_bytes(spoilt)
         assert build(raw, out, options=SERIAL).worked == 1, spoilt
@@ -348,10 +448,10 @@ def test_the_raw_records_are_safe_from_a_build(tmp_path):
     (tmp_path / "link").symlink_to(raw / "soundbible")
     for place in ("data/raw/soundbible", "data/raw/soundbible/curated", "data/raw/soundbible/audio", "link"):
         for overwrite in (False, True):
-            with pytest.raises(ConfigError, match=r"--out lies in the raw records .*raw/soundbible; name a folder"):
+            with pytest.raises(ConfigError, match=r"--out lies in .*raw/soundbible, which is read; name a folder"):
                 build(raw, tmp_path / place, options=BuildOptions(workers=0, overwrite=overwrite))
     for place in ("data", "."):
-        with pytest.raises(ConfigError, match=r"--out holds the raw records .*; name a folder beside them"):
+        with pytest.raises(ConfigError, match=r"--out holds .*, which is read; name a folder beside it"):
             build(raw, tmp_path / place, options=BuildOptions(workers=0, overwrite=True))
     assert contents(raw) == before
     build(raw, raw / "curated", options=SERIAL)
@@ -425,7 +525,7 @@ def test_two_builds_do_not_share_a_folder(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     add_tone(raw, 1)
     with (
-        claim_folder(out, raw=raw, overwrite=False),
+        claim_folder(out, made_by="build", overwrite=False),
         pytest.raises(WavTextError, match="another build is at work in this folder"),
     ):
         build(raw, out, options=SERIAL)

@@ -108,9 +108,9 @@ def test_wrong_usage_exits_2(raw, tmp_path, options, message):
     ("place", "message"),
     [
         ("raw", "--out must be another folder than --raw"),
-        ("raw/soundbible", "--out lies in the raw records"),
-        (".", "--out holds the raw records"),
-        ("raw/soundbible/audio/0.wav", "is a file"),
+        ("raw/soundbible", "which is read; name a folder of its own"),
+        (".", "which is read; name a folder beside it"),
+        ("raw/soundbible/audio/0.wav", "--out must be a folder"),
     ],
 )
 def test_a_wrong_place_for_the_output_exits_2(raw, tmp_path, place, message):
