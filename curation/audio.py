@@ -19,6 +19,7 @@ import os
 import struct
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,27 +30,21 @@ import numpy as np
 import soundfile
 import soxr
 
-from curation import headers
-from curation.decoding import UnusableAudioError, Waveform, av_version, decode_into, said, unopened
+from curation.decoding import UnusableAudioError, av_version, decode_into, said, unopened
 from curation.errors import AudioError
 from curation.filters import DropReason
-from curation.flac import SAMPLE_RATE, Bits, Written, dbfs, levels_dbfs, to_pcm, write_blocks, write_flac
+from curation.flac import SAMPLE_RATE, Bits, Waveform, Written, dbfs, to_pcm, write_blocks, write_flac
 
 __all__ = [
     "AUDIO_VERSION",
     "SAMPLE_RATE",
-    "AudioInfo",
     "ClipSound",
-    "Decoded",
     "UnusableAudioError",
     "Waveform",
     "Written",
-    "decode",
     "decoder_notes_off",
-    "levels_dbfs",
     "listen",
     "load_waveform",
-    "probe",
     "read_clip",
     "resample",
     "to_pcm",
@@ -65,29 +60,6 @@ _RATES = (1_000, 768_000)  # Hz; a header that says less or more is broken
 _IN_MEMORY = 2**26  # bytes of sound; 6 minutes
 _BLOCK = 2**16  # samples read back at once
 _LARGEST = 1e30  # times full scale; beyond it the sum of channels may be infinite
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AudioInfo:
-    """What a file's header says; num_samples is a claim, not a count."""
-
-    sample_rate: int
-    channels: int
-    num_samples: int
-    subtype: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Decoded:
-    """A decoded file, mixed to mono at its own rate; fields as in ClipSound."""
-
-    waveform: Waveform
-    """(S,), 1.0 is full scale; lossy formats and float files may go beyond."""
-    sample_rate: int
-    channels: int
-    subtype: str
-    pcm_sha256: str
-    missing: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -148,23 +120,6 @@ class ClipSound:
         return write_blocks(path, self.blocks(), highest=self.highest, lowest=self.lowest, bits=bits)
 
 
-def probe(path: Path) -> AudioInfo:
-    """Return what libsndfile reads in a file's header.
-
-    Raises:
-        AudioError: If it is not audio that libsndfile knows.
-        OSError: If it cannot be read.
-    """
-    with path.open("rb") as file:
-        problem = headers.why_not_audio(file.read(headers.HEAD))
-    if problem:
-        raise UnusableAudioError(path, DropReason.NOT_AUDIO, problem)
-    with _open(path) as file:
-        return AudioInfo(
-            sample_rate=file.samplerate, channels=file.channels, num_samples=file.frames, subtype=file.subtype
-        )
-
-
 @contextmanager
 def listen(
     path: Path, *, max_duration_s: float = math.inf, sample_rate: int | None = SAMPLE_RATE
@@ -186,19 +141,6 @@ def listen(
         yield ear.hear()
     finally:
         ear.spool.close()
-
-
-def decode(path: Path, *, max_duration_s: float = math.inf) -> Decoded:
-    """Return the sound of a file, mixed to mono at its own rate; errors as of ``listen``."""
-    with listen(path, max_duration_s=max_duration_s, sample_rate=None) as sound:
-        return Decoded(
-            waveform=np.concatenate(list(sound.blocks())),
-            sample_rate=sound.sample_rate,
-            channels=sound.channels,
-            subtype=sound.subtype,
-            pcm_sha256=sound.pcm_sha256,
-            missing=sound.missing,
-        )
 
 
 def load_waveform(path: Path, *, sample_rate: int = SAMPLE_RATE) -> Waveform:
@@ -251,21 +193,38 @@ def read_clip(path: Path, *, start: int = 0, num_samples: int | None = None) -> 
     return waveform
 
 
+class _Stderr:
+    """The process's stderr while the decoder's notes are kept from it, by one thread or several."""
+
+    lock = threading.Lock()
+    blocks = 0
+    """That are running now: the first puts stderr away, the last brings it back."""
+    kept = -1
+    """A file descriptor of the stderr that was put away."""
+
+
 @contextmanager
 def decoder_notes_off() -> Iterator[None]:
     """Keep libsndfile's MP3 decoder from writing to stderr: it comments on every odd header and names no file.
 
-    For processes with one thread that reads audio; the process's stderr is away while it lasts.
+    The whole process's stderr is away while it lasts in any thread.
     """
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    with _Stderr.lock:
+        if _Stderr.blocks == 0:
+            sys.stderr.flush()
+            _Stderr.kept = os.dup(2)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        _Stderr.blocks += 1
     try:
-        os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        with _Stderr.lock:
+            _Stderr.blocks -= 1
+            if _Stderr.blocks == 0:
+                os.dup2(_Stderr.kept, 2)
+                os.close(_Stderr.kept)
 
 
 class _Ear:

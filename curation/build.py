@@ -7,16 +7,18 @@ of finished clips: that is cheap, and no second record of what is up to date can
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from crawler.items import address_key
 from curation.arrow_tables import parquet_bytes, table_of
-from curation.clips import ClipTask, finish, recall
+from curation.clips import WORK_FOLDER, ClipTask, finish, recall
+from curation.cluster import check_address
 from curation.duplicates import duplicate_groups, duplicate_pairs, find_duplicates
 from curation.engine import WorkerDied, available_cores, run_tasks
 from curation.entries import Collection, Entry
@@ -26,12 +28,10 @@ from curation.fingerprints import find_near_same
 from curation.flac import Bits
 from curation.flags import flag_clips
 from curation.folder import (
-    STATISTICS_FILE,
     check_place,
     claim_folder,
     publish,
     retract_manifest,
-    sizes_of,
     tidy,
     write_refused,
 )
@@ -43,6 +43,7 @@ from curation.manifest import (
     FLAGS_FILE,
     FLAGS_SCHEMA,
     MANIFEST_FILE,
+    STATISTICS_FILE,
     dropped_table,
     manifest_table,
     read_clip_ids,
@@ -51,7 +52,7 @@ from curation.records import check_crawls, read_raw, source_folders
 from curation.rows import dropped_row, manifest_row
 from curation.splits import SplitFractions, split_of
 from curation.statistics import count_manifest
-from curation.storage import is_local, map_reads
+from curation.storage import is_local, map_reads, sizes_in
 
 Progress = Callable[[int, int, int], None]
 
@@ -81,6 +82,8 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.max_crawl_failed is not None and not 0 <= self.max_crawl_failed <= 1:
             raise ConfigError(f"max_crawl_failed={self.max_crawl_failed} must be between 0 and 1")
+        if self.scheduler:
+            check_address(self.scheduler)
         if self.bits not in (16, 24):
             raise ConfigError(f"bits={self.bits} must be 16 or 24")
 
@@ -155,6 +158,7 @@ def curate(
     options = options or BuildOptions()
     entries = _by_clip_id(collection.entries)
     with claim_folder(out, made_by=made_by, overwrite=options.overwrite):
+        _check_case(entries, out)
         earlier = _clips_before(out)
         drops = _unwanted(entries, options.rules)
         tasks = [
@@ -203,6 +207,20 @@ def _by_clip_id(entries: Sequence[Entry]) -> dict[str, Entry]:
     return dict(sorted(by_id.items()))
 
 
+def _check_case(entries: Mapping[str, Entry], out: Path) -> None:
+    """Refuse clip_ids that differ in case alone where the disk takes them for one file."""
+    if not (out / WORK_FOLDER.upper()).exists():
+        return
+    seen: dict[str, str] = {}
+    for clip_id in entries:
+        other = seen.setdefault(clip_id.casefold(), clip_id)
+        if other != clip_id:
+            raise ManifestError(
+                f"{other} and {clip_id} would be one file on this disk, which does not tell upper from lower case; "
+                "name another disk with --out"
+            )
+
+
 def _clips_before(out: Path) -> set[str]:
     try:
         return set(read_clip_ids(out))
@@ -237,9 +255,10 @@ def _unwanted(entries: Mapping[str, Entry], rules: RecordRules) -> dict[str, Dro
 
 
 def _task(root: Path | None, out: Path, entry: Entry, clip_id: str, options: BuildOptions) -> ClipTask:
+    out = out.absolute()  # workers have working folders of their own
     return ClipTask(
         clip_id=clip_id,
-        source_file=root / entry.audio_file if root is not None and entry.audio_file else None,
+        source_file=root.absolute() / entry.audio_file if root is not None and entry.audio_file else None,
         shown=entry.audio_file,
         expected_bytes=entry.expected_bytes,
         expected_sha256=entry.expected_sha256,
@@ -256,16 +275,17 @@ def _listen(tasks: list[ClipTask], options: BuildOptions, progress: Progress) ->
     outcomes = {task.clip_id: found for task, found in zip(tasks, recalled, strict=True) if found is not None}
     pending = [task for task in tasks if task.clip_id not in outcomes]
     dropped = 0
-    for done, (task, outcome) in enumerate(_run(pending, options), start=1):
-        outcomes[task.clip_id] = _or_drop(task, outcome)
-        dropped += isinstance(outcomes[task.clip_id], Drop)
-        progress(done, len(pending), dropped)
+    with contextlib.closing(_run(pending, options)) as results:
+        for done, (task, outcome) in enumerate(results, start=1):
+            outcomes[task.clip_id] = _or_drop(task, outcome)
+            dropped += isinstance(outcomes[task.clip_id], Drop)
+            progress(done, len(pending), dropped)
     return outcomes, len(pending)
 
 
 def _restore_audio(tasks: list[ClipTask], sounds: dict[str, Sound], options: BuildOptions) -> int:
     """Write the FLACs of finished clips that lack one: lost, or clips that were duplicates until now."""
-    there = sizes_of(tasks[0].flac.parent) if tasks else {}
+    there = sizes_in(tasks[0].flac.parent) if tasks else {}
     lost = [
         task
         for task in tasks
@@ -274,14 +294,15 @@ def _restore_audio(tasks: list[ClipTask], sounds: dict[str, Sound], options: Bui
     if lost:
         retract_manifest(lost[0].out)
     for task, outcome in _run(lost, options):
-        if outcome != sounds[task.clip_id]:
+        if not isinstance(outcome, Sound) or outcome.pcm_sha256 != sounds[task.clip_id].pcm_sha256:
             raise ManifestError(f"{task.source_file}: changed while it was being curated; run the same command again")
+        sounds[task.clip_id] = outcome  # what a journal said of the lost file may have been edited
     return len(lost)
 
 
-def _run(tasks: list[ClipTask], options: BuildOptions) -> Iterator[tuple[ClipTask, Sound | Drop | WorkerDied]]:
+def _run(tasks: list[ClipTask], options: BuildOptions) -> Generator[tuple[ClipTask, Sound | Drop | WorkerDied]]:
     workers = _useful(options.workers, tasks)
-    return run_tasks(finish, tasks, workers=workers, scheduler=options.scheduler if tasks else "")
+    yield from run_tasks(finish, tasks, workers=workers, scheduler=options.scheduler)
 
 
 def _useful(workers: int, tasks: list[ClipTask]) -> int:
@@ -311,12 +332,21 @@ def _tables(
     pairs += duplicate_pairs(sounds)
     groups = duplicate_groups(clip_ids, pairs)
     sides = duplicate_groups(clip_ids, [*pairs, *_same_recordings(clip_ids, entries)])
+    published: dict[str, str] = {}
+    for clip_id in clip_ids:
+        if entries[clip_id].split:
+            published.setdefault(sides[clip_id], entries[clip_id].split)
+
+    def split(clip_id: str) -> str:
+        side = sides[clip_id]
+        return entries[clip_id].split or published.get(side) or split_of(side, fractions)
+
     rows = (
         manifest_row(
             entries[clip_id],
             sounds[clip_id],
             duplicate_group=groups[clip_id],
-            split=entries[clip_id].split or split_of(sides[clip_id], fractions),
+            split=split(clip_id),
         )
         for clip_id in clip_ids
     )

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from curation.words import bare_word_counts, word_counts
 
@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
 _SAMPLES = 3
 _AUTHORS = 10
+_Value = TypeVar("_Value", int, str)
 _DAY = re.compile(r"\d{4}-[01]\d-[0-3]\d")
+
+FIGURES = (
+    *("clips", "titles", "different_titles", "descriptions", "different_descriptions", "pairs", "tag_lists", "tags"),
+    *("different_tags", "captions", "texts", "different_texts", "words", "max_words", "words_per_text"),
+    *("words_per_clip", "bare_words_per_clip", "one_word_texts"),
+    *("hours", "mean_duration", "median_duration", "min_duration", "max_duration"),
+)
+"""Keys of every Figure; a card without sound lacks the last five, one without annotators' captions their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +153,8 @@ def shares(frame: pd.DataFrame, column: str) -> list[Share]:
     return sorted(found, key=lambda share: (-share.clips, share.name))
 
 
-def counted(values: Iterable[str]) -> dict[str, int]:
-    """Return how often each value occurs, the most frequent first, equal ones by name."""
+def counted(values: Iterable[_Value]) -> dict[_Value, int]:
+    """Return how often each value occurs, the most frequent first, equal ones in their order."""
     return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import datetime
 import difflib
 import functools
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ TEMPLATES = Path(__file__).with_name("templates")
 _VERSION = re.compile(r"\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.+-]+)?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 _URL = re.compile(r"https?://\S+")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_NUMBER = re.compile(r"-?[0-9][0-9,]{0,18}(\.[0-9]{1,6})?")  # more digits than Decimal can round are no figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +107,7 @@ def read_notes(file: Path) -> Notes:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(f"{file}: unknown key {key!r}{hint} Known: {', '.join(known)}")
+        _check_unicode(f"{file}: {key}", values[key])
     return Notes(**{key: _value(file, key, value) for key, value in values.items()})
 
 
@@ -112,6 +116,11 @@ def facts() -> Mapping[str, Any]:
     """Return what templates/facts.yaml says: licenses, reasons, flags, sources."""
     content: dict[str, Any] = yaml.safe_load((TEMPLATES / "facts.yaml").read_text(encoding="utf-8"))
     return content
+
+
+def source_names(sources: Iterable[str]) -> list[str]:
+    """Return what people call sources; those that nobody described go by their own name."""
+    return [facts()["sources"].get(source, {"name": source})["name"] for source in sources]
 
 
 class _TextLoader(yaml.SafeLoader):
@@ -159,13 +168,25 @@ def _check_text(where: str, key: str, value: str) -> None:
         raise ConfigError(f"{where} must be a semantic version such as 1.0.0, got {value!r}")
     if key == "url" and not _URL.fullmatch(value):
         raise ConfigError(f"{where} must be an http or https address, got {value!r}")
-    if key == "date_published":
-        try:
-            datetime.date.fromisoformat(value)
-        except ValueError as error:
-            raise ConfigError(f"{where} must be a day such as 2026-01-31, got {value!r}") from error
+    if key == "date_published" and not _is_day(value):
+        raise ConfigError(f"{where} must be a day such as 2026-01-31, got {value!r}")
     if key == "name" and ("\n" in value.strip() or not value.strip()):
         raise ConfigError(f"{where} must be one line, got {value!r}")
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(_DAY.fullmatch(text) and datetime.date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def _check_unicode(where: str, value: Any) -> None:
+    """Refuse half a character, which YAML can write ("\\ud800") and a file cannot hold."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{where}: not Unicode text: {error.object[error.start]!r} is half a character") from error
 
 
 def _published(where: str, item: Any) -> PublishedFigure:
@@ -174,11 +195,8 @@ def _published(where: str, item: Any) -> PublishedFigure:
         raise ConfigError(f"{where}: each must have what, printed and where, and may have figure, remark; got {item!r}")
     if not all(isinstance(text, str) for text in item.values()):
         raise ConfigError(f"{where}: values must be texts, got {item!r}")
-    try:
-        if not Decimal(item["printed"].replace(",", "")).is_finite():
-            raise InvalidOperation
-    except InvalidOperation as error:
-        raise ConfigError(f"{where}: printed must be a number, got {item['printed']!r}") from error
+    if not _NUMBER.fullmatch(item["printed"]):
+        raise ConfigError(f"{where}: printed must be a number such as 4,525 or 12.50, got {item['printed']!r}")
     return PublishedFigure(**({"figure": ""} | item))
 
 

@@ -19,17 +19,18 @@ import jinja2
 import pandas as pd
 
 from curation import card_counts as counts
-from curation.card_notes import TEMPLATES, Notes, facts
+from curation.card_notes import TEMPLATES, Notes, facts, source_names
 from curation.entries import Collection, Entry
 from curation.errors import ConfigError, ManifestError
 from curation.exports.policy import REDISTRIBUTABLE
-from curation.front_matter import front_matter
+from curation.front_matter import about_sources, front_matter, hub_features, hub_licenses
 from curation.manifest import (
     DROPPED_FILE,
     FLAGS_FILE,
     MANIFEST_VERSION,
     REBUILD,
     SCHEMA,
+    STATISTICS_FILE,
     manifest_file,
     manifest_folder,
     manifest_hash,
@@ -38,12 +39,12 @@ from curation.manifest import (
     read_manifest,
 )
 from curation.markdown import Markdown, code, listing, shown
+from curation.marks import BLANK, signed
 from curation.text import LICENSE_NAMES
 
 CARD_FILE = "README.md"
-STATISTICS_FILE = "statistics.json"
-MARK = "<!-- Written by wavtext5k-curate card"
-"""Begins the line by which a card is known to be no one's own writing."""
+MARK = "<!-- Written by wavtext5k-curate card; the rest of this file had sha256 {} -->"
+"""The line by which a card is known to be no one's own writing; see ``curation.marks``."""
 
 _SPLITS = {"train": 0, "val": 1, "test": 2}
 _MOST_COLUMNS = 4  # sources side by side in a table
@@ -150,21 +151,23 @@ def _card(
     files: Mapping[str, str] | None = None,
 ) -> Card:
     known = [facts()["sources"].get(source) for source in sources]
-    described = [about for about in known if about]
+    described = [found for found in known if found]
     licenses = counts.counted(frame["license"])
-    name = notes.name or " and ".join(_names(sources)) or "Data set without clips"
-    languages = notes.languages or tuple(sorted({code for about in described for code in about["languages"]}))
+    names = source_names(sources)
+    name = notes.name or " and ".join(names) or "Data set without clips"
+    about = about_sources(sources)
+    languages = notes.languages or about.languages
     front = front_matter(
         name=name,
         clips=len(frame),
-        license_ids={license_id: facts()["licenses"][license_id]["hub"] for license_id in licenses},
+        license_ids=hub_licenses(licenses),
         languages=languages,
-        annotations=sorted({about["annotations"] if about else "other" for about in known}),
-        is_original=all(about is None or about["kind"] == "site" for about in known),
+        annotations=about.annotations,
+        is_original=about.is_original,
         has_labels=bool(frame["labels"].map(len).any()),
         tags=notes.tags,
         files=files,
-        schema=SCHEMA if files else None,
+        features=hub_features(SCHEMA) if files else None,
     )
     figures = _side_by_side(frame, sources)
     text = (
@@ -175,22 +178,20 @@ def _card(
             front=Markdown(front),
             license_names=LICENSE_NAMES,
             redistributable=REDISTRIBUTABLE,
-            mark=Markdown(MARK),
+            mark=Markdown(MARK.format(BLANK)),
             name=name,
-            source_names=_names(sources),
-            kinds={about["kind"] if about else "own" for about in known},
+            source_names=names,
+            kinds={found["kind"] if found else "own" for found in known},
             described=described,
             notes=notes,
             clips=len(frame),
             text=figures,
-            published=_published(notes, [figure for figure, _ in figures["rows"]]),
+            published=_published(notes, [*(figure for figure, _ in figures["rows"]), *context.get("sound", [])]),
             versions={"manifest": MANIFEST_VERSION, "toolkit": _toolkit_version()},
         )
     )
-    text = re.sub(r"\n{3,}", "\n\n", text)  # where a part of the template had nothing to say
-    summary = (
-        notes.summary or f"{len(frame)} sounds with the texts that describe them, from {', '.join(_names(sources))}."
-    )
+    text = signed(re.sub(r"\n{3,}", "\n\n", text), MARK)  # where a part of the template had nothing to say
+    summary = notes.summary or f"{len(frame)} sounds with the texts that describe them, from {', '.join(names)}."
     return Card(
         text=text,
         name=name,
@@ -218,10 +219,6 @@ def _environment() -> jinja2.Environment:
 
 def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "0.0 %"
-
-
-def _names(sources: Sequence[str]) -> list[str]:
-    return [facts()["sources"].get(source, {"name": source})["name"] for source in sources]
 
 
 def _text_frame(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -278,16 +275,21 @@ def _side_by_side(frame: pd.DataFrame, sources: Sequence[str]) -> dict[str, Any]
         columns += [counts.text_figures(frame[frame["source"] == source]) for source in sources]
     values = [{figure.key: figure.value for figure in column} for column in columns]
     return {
-        "heads": ["all", *_names(sources)] if has_columns else [],
+        "heads": ["all", *source_names(sources)] if has_columns else [],
         "rows": [(figure, [column.get(figure.key, 0) for column in values]) for figure in columns[0]],
     }
 
 
 def _published(notes: Notes, figures: Sequence[counts.Figure]) -> list[dict[str, Any]]:
-    found = {figure.key: figure.value for figure in figures}
+    """Return what was printed beside what was counted; nothing was where the figure needs sound that is not there.
+
+    Raises:
+        ConfigError: If a note names a figure that no card has.
+    """
+    found: dict[str, float] = {"captions": 0} | {figure.key: figure.value for figure in figures}
     for item in notes.published:
-        if item.figure and item.figure not in found:
-            raise ConfigError(f"notes: published: figure {item.figure!r} is not one of {', '.join(found)}")
+        if item.figure and item.figure not in counts.FIGURES:
+            raise ConfigError(f"notes: published: figure {item.figure!r} is not one of {', '.join(counts.FIGURES)}")
     return [
         {"note": item, "here": found.get(item.figure), "verdict": item.verdict(found.get(item.figure))}
         for item in notes.published

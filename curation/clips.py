@@ -96,6 +96,15 @@ def finish(task: ClipTask) -> Sound | Drop:
     Raises:
         OSError: If the out folder cannot be written, as on a full disk. Whatever is wrong with the source is a Drop.
     """
+    try:
+        return _finish(task)
+    except Exception as error:
+        if not isinstance(error, OSError):
+            error.add_note(f"while at work on {task.clip_id}: {task.source_file}")
+        raise
+
+
+def _finish(task: ClipTask) -> Sound | Drop:
     assert task.source_file is not None, "recalled as missing"
     with contextlib.ExitStack() as stack:
         try:

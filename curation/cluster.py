@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from curation.errors import ConfigError
-from curation.machines import Machines, Slots, gone, quiet_logs
+from curation.machines import Machines, Slots, deaths, gone, quiet_logs
 from curation.versions import differences, versions
 
 _CONNECT_S = 10
@@ -33,11 +33,8 @@ def cluster(address: str) -> Iterator[Machines]:
         ConfigError: If there is no scheduler at that address, or its versions are not ours.
         EngineError: If it has no workers for minutes, or the scheduler goes away.
     """
-    if not _ADDRESS.fullmatch(address):
-        raise ConfigError(f"--scheduler {address}: must be a Dask scheduler's address, such as tcp://10.0.0.5:8786")
+    check_address(address)
     with contextlib.ExitStack() as stack:
-        from distributed import KilledWorker
-
         stack.enter_context(quiet_logs())
         client = stack.enter_context(contextlib.closing(_connect(address)))
         found = client.get_versions()
@@ -45,7 +42,11 @@ def cluster(address: str) -> Iterator[Machines]:
         slots = Slots(client, address, advice=f"start some: dask worker {address} --nthreads 1")
         try:
             yield Machines(
-                executor=client.get_executor(pure=False), slots=slots, deaths=(KilledWorker,), versions=versions()
+                executor=client.get_executor(pure=False),
+                slots=slots,
+                deaths=deaths(),
+                versions=versions(),
+                is_own=False,
             )
         except CancelledError as error:
             raise gone(address) from error
@@ -54,6 +55,16 @@ def cluster(address: str) -> Iterator[Machines]:
                 f"{address}: a worker says: {error}; install this package with the same versions on every machine "
                 "that works, start the workers again, and run the same command again"
             ) from error
+
+
+def check_address(address: str) -> None:
+    """Refuse what cannot be the address of a scheduler; asks nobody.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if not _ADDRESS.fullmatch(address):
+        raise ConfigError(f"--scheduler {address}: must be a Dask scheduler's address, such as tcp://10.0.0.5:8786")
 
 
 def _connect(address: str) -> Any:

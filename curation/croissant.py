@@ -19,11 +19,13 @@ import pyarrow as pa
 from curation.card_notes import Notes, facts
 from curation.cards import Card
 from curation.manifest import DROPPED_FILE, DROPPED_SCHEMA, MANIFEST_VERSION, SCHEMA, manifest_file, manifest_folder
+from curation.marks import BLANK, signed
 from curation.text import LICENSE_NAMES
 
 CROISSANT_FILE = "croissant.json"
-MARK = "written by wavtext5k-curate"
-"""Stands in a file of ours: how it is known to be no one's own writing."""
+_WRITTEN = "written by wavtext5k-curate card; the rest of this file had sha256 {}"
+MARK = f'"identifier": "{_WRITTEN}",'
+"""The line by which a file is known to be no one's own writing; see ``curation.marks``."""
 
 _CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 _MANIFEST, _DROPPED = "manifest-table", "dropped-table"  # an @id is of one thing only, and "dropped" are records
@@ -66,6 +68,9 @@ def croissant_bytes(place: Path, card: Card, notes: Notes) -> bytes:
         place: The manifest; croissant.json is to lie beside it.
         card: The card of the same manifest.
         notes: What a person adds: version, url, date_published, publisher, citation.
+
+    Raises:
+        ConfigError: If a name is not Unicode text.
     """
     folder = manifest_folder(place)
     has_dropped = (folder / DROPPED_FILE).is_file()
@@ -79,6 +84,7 @@ def croissant_bytes(place: Path, card: Card, notes: Notes) -> bytes:
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": _CONFORMS_TO,
+        "identifier": _WRITTEN.format(BLANK),
         "name": card.name,
         "description": card.summary,
         "url": notes.url,
@@ -94,7 +100,7 @@ def croissant_bytes(place: Path, card: Card, notes: Notes) -> bytes:
         "recordSet": records,
     }
     said = {key: value for key, value in document.items() if value}
-    return (json.dumps(said, ensure_ascii=False, indent=1) + "\n").encode()
+    return signed(json.dumps(said, ensure_ascii=False, indent=1) + "\n", MARK).encode()
 
 
 def _licenses(license_ids: Sequence[str]) -> list[str]:
@@ -108,7 +114,7 @@ def _file_object(key: str, file: Path, what: str) -> dict[str, Any]:
         "@type": "cr:FileObject",
         "@id": key,
         "name": file.name,
-        "description": f"{what}; {MARK}",
+        "description": what,
         "contentUrl": file.name,
         "contentSize": f"{len(content)} B",
         "encodingFormat": "application/x-parquet",

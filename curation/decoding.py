@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
 from curation import headers
 from curation.errors import AudioError
 from curation.filters import DropReason
-
-Waveform = npt.NDArray[np.float32]
+from curation.flac import Waveform
 
 _BLOCK = 2**17  # samples of all channels together: a file of 1,024 channels takes no more memory than a mono one
 _MISSING = 0.01  # share of a file's declared data that may be missing before it counts as truncated

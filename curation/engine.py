@@ -16,11 +16,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 from curation.cluster import cluster
 from curation.errors import ConfigError
-from curation.machines import Machines, this_machine, this_process
+from curation.machines import Machines, NoWorkersError, run_singly, this_machine, this_process
 from curation.versions import differences, versions
 
 T = TypeVar("T")
@@ -61,11 +62,16 @@ def run_tasks(
     pending = deque(tasks)
     if not pending:
         return
+    suspects: deque[T] = deque()
     with _machines(workers, scheduler) as machines:
-        suspects: deque[T] = deque()
         yield from _run_batches(machines, work, pending, suspects)
-        for task in suspects:
-            yield task, _run_alone(machines, work, task)
+        if scheduler:
+            for task in suspects:
+                yield task, _run_alone(machines, work, task)
+            return
+    # On this machine each alone in a process that nothing has died in.
+    for task, answer in run_singly(_work_on, [(task, (work, [task], 0.0, {})) for task in suspects]):
+        yield task, WorkerDied() if answer is None else _results(answer)[0]
 
 
 def _machines(workers: int, scheduler: str) -> contextlib.AbstractContextManager[Machines]:
@@ -78,10 +84,16 @@ def _run_batches(
     machines: Machines, work: Callable[[T], R], pending: deque[T], suspects: deque[T]
 ) -> Iterator[tuple[T, R]]:
     """Give results until no task is pending; ``suspects`` then holds those that were in flight when a worker died."""
-    running: dict[Future[list[R]], list[T]] = {}
+    running: dict[Future[list[R | _Raised]], list[T]] = {}
     size = 1
     while pending or running:
-        window = machines.slots() * machines.queued
+        try:
+            window = machines.slots() * machines.queued
+        except NoWorkersError:
+            if not machines.is_own:
+                raise
+            suspects.extend([task for batch in running.values() for task in batch] + [*pending])
+            return
         while pending and len(running) < window:
             fair = -(-len(pending) // (2 * window))  # at the end small ones, so that all workers end together
             batch = [pending.popleft() for _ in range(min(size, fair))]
@@ -90,7 +102,7 @@ def _run_batches(
         for future in done:
             batch = running.pop(future)
             try:
-                results = future.result()
+                results = _results(future.result())
             except machines.deaths:
                 suspects.extend(batch)
                 continue
@@ -106,7 +118,7 @@ def _run_alone(machines: Machines, work: Callable[[T], R], task: T) -> R | Worke
         while not wait([future], timeout=_LOOK_EVERY_S).done:
             machines.slots()  # says so, and gives up in the end, where no worker is left
         with contextlib.suppress(*machines.deaths):
-            return future.result()[0]
+            return _results(future.result())[0]
     return WorkerDied()
 
 
@@ -123,22 +135,40 @@ class _Call:
         return _work_on, self._arguments
 
 
-def _submit(machines: Machines, work: Callable[[T], R], batch: list[T]) -> Future[list[R]]:
+def _submit(machines: Machines, work: Callable[[T], R], batch: list[T]) -> Future[list[R | _Raised]]:
     call = pickle.dumps(_Call(work, batch, machines.batch_s, machines.versions))
     return machines.executor.submit(pickle.loads, call)
 
 
-def _work_on(work: Callable[[T], R], batch: list[T], seconds: float, expected: dict[str, str]) -> list[R]:
-    """Return the results of a batch's tasks, of the first at least, until so many seconds are over."""
+@dataclass(frozen=True)
+class _Raised:
+    """What the work raised, as its result: no error of the machines can be taken for it, nor it for one of theirs."""
+
+    error: Exception
+
+
+def _results(answer: list[R | _Raised]) -> list[R]:
+    for result in answer:
+        if isinstance(result, _Raised):
+            raise result.error
+    return cast("list[R]", answer)
+
+
+def _work_on(work: Callable[[T], R], batch: list[T], seconds: float, expected: dict[str, str]) -> list[R | _Raised]:
+    """Return the results of a batch's tasks, of the first at least, until so many seconds are over or one raises."""
     if expected and (others := differences(versions(), expected)):
-        raise ConfigError(
+        error = ConfigError(
             f"worker on {platform.node()}: {', '.join(others)}; the bytes of the audio depend on these: "
             "install the same on every machine, start the workers again, and run the same command again"
         )
+        return [_Raised(error)]
     end = time.monotonic() + seconds
-    results = []
+    results: list[R | _Raised] = []
     for task in batch:
-        results.append(work(task))
+        try:
+            results.append(work(task))
+        except Exception as error:  # noqa: BLE001  raised again where it is read
+            return [_Raised(error)]
         if time.monotonic() >= end:
             break
     return results

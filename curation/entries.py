@@ -76,7 +76,7 @@ def safe_key(source_id: str) -> str:
     The hash keeps apart what the cleaning makes equal ("a b.wav" and "a_b.wav").
     """
     cleaned = _UNSAFE.sub("_", source_id).lstrip("._-")
-    if cleaned == source_id and len(cleaned) <= _LONGEST_KEY:
+    if cleaned and cleaned == source_id and len(cleaned) <= _LONGEST_KEY:
         return cleaned
     digest = hashlib.sha256(source_id.encode("utf-8", "replace")).hexdigest()[:8]
     return f"{cleaned[: _LONGEST_KEY - 9]}-{digest}"

@@ -53,7 +53,22 @@ def exit_on_error() -> Iterator[None]:
             sys.exit(_say(f"no space left on the disk{where}; free some and run the same command again"))
         if error.errno is not None and error.filename is not None:
             sys.exit(_say(f"{error.filename}: {error.strerror}"))
-        raise
+        if not _is_of_a_store(error):
+            raise
+        sys.exit(_say(_STORE.format(error)))
+    except Exception as error:
+        if not _is_of_a_store(error):
+            raise
+        sys.exit(_say(_STORE.format(error)))
+
+
+_STORE = "the object store does not answer as it should: {}; check its address and that you may read and write there"
+
+
+def _is_of_a_store(error: Exception) -> bool:
+    """Return whether an error is the object store's, by whose code raises it: s3fs lets through what botocore says."""
+    modules = {type(each).__module__.partition(".")[0] for each in (error, error.__cause__) if each is not None}
+    return not modules.isdisjoint({"botocore", "aiobotocore", "aiohttp", "s3fs"})
 
 
 def _say(message: str) -> int:

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from curation.card_counts import counted
 from curation.tables import captions_of
 from curation.text import LICENSE_NAMES
 from curation.words import STOP_WORDS, frequent_words, word_counts
@@ -30,6 +31,17 @@ from curation.words import STOP_WORDS, frequent_words, word_counts
 COLUMNS = ("license", "source_sample_rate", "split")
 """Of the manifest, beside those of ``curation.tables``."""
 
+NAMES = ("words", "text_lengths", "durations", "sample_rates", "licences", "splits", "dropped")
+"""Of all figures that there may be."""
+
+SUFFIXES = ("png", "svg")
+
+_MADE_BY = "Drawn by wavtext5k-curate figures"
+_METADATA: dict[str, dict[str, str | None]] = {
+    "png": {"Software": _MADE_BY},
+    "svg": {"Date": None, "Creator": _MADE_BY},
+}
+_MARKS = (b"tEXtSoftware\0" + _MADE_BY.encode(), b"<dc:title>" + _MADE_BY.encode() + b"</dc:title>")
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -105,20 +117,20 @@ def draw_durations(name: str, seconds: np.ndarray[Any, Any]) -> Figure:
 
 def draw_sample_rates(name: str, rates: pd.Series[int]) -> Figure:
     """Return how many clips were served at each sample rate."""
-    counts = {f"{rate / 1000:g} kHz": count for rate, count in _counted(rates)}
+    counts = {f"{rate / 1000:g} kHz": count for rate, count in counted(rates.tolist()).items()}
     return _bars(f"{name}: sample rates as served", _clips(len(rates)), counts, total=len(rates))
 
 
 def draw_licences(name: str, licences: pd.Series[str]) -> Figure:
     """Return how many clips are under each licence."""
-    counts = {LICENSE_NAMES.get(licence, licence): count for licence, count in _counted(licences)}
+    counts = {LICENSE_NAMES.get(licence, licence): count for licence, count in counted(licences).items()}
     return _bars(f"{name}: licences", _clips(len(licences)), counts, total=len(licences))
 
 
 def draw_splits(name: str, clips: pd.DataFrame) -> Figure:
     """Return how many clips each split has."""
     hours = clips["duration_s"].sum() / 3600
-    counts = dict(_counted(clips["split"]))
+    counts = counted(clips["split"])
     return _bars(f"{name}: splits", f"{_clips(len(clips))}, {hours:,.2f} h", counts, total=len(clips))
 
 
@@ -126,7 +138,7 @@ def draw_dropped(name: str, reasons: pd.Series[str], *, kept: int) -> Figure:
     """Return how many records were dropped for each reason."""
     records = len(reasons) + kept
     note = f"{len(reasons):,} of {records:,} records dropped; {kept:,} kept"
-    return _bars(f"{name}: records dropped, by reason", note, dict(_counted(reasons)), total=records)
+    return _bars(f"{name}: records dropped, by reason", note, counted(reasons), total=records)
 
 
 def draw_text_lengths(name: str, clips: pd.DataFrame) -> Figure:
@@ -166,11 +178,16 @@ def figure_bytes(figure: Figure) -> dict[str, bytes]:
     contents = {}
     with _own_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # drawn as a box
-        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        for suffix in SUFFIXES:
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, metadata=metadata)
+            figure.savefig(buffer, format=suffix, metadata=_METADATA[suffix])
             contents[suffix] = buffer.getvalue()
     return contents
+
+
+def is_figure(content: bytes) -> bool:
+    """Return whether a file's content came from ``figure_bytes``, by the name in its metadata."""
+    return any(mark in content for mark in _MARKS)
 
 
 def _bars(title: str, note: str, counts: Mapping[str, int], *, total: int | None = None) -> Figure:
@@ -249,12 +266,6 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def _counted(values: pd.Series[Any]) -> list[tuple[Any, int]]:
-    """Return each value and how often it occurs, the most frequent first, equal ones in their order."""
-    counts = values.value_counts()
-    return sorted(((value, int(count)) for value, count in counts.items()), key=lambda item: (-item[1], item[0]))
 
 
 def _short(text: str, longest: int = _LONGEST_LABEL) -> str:

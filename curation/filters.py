@@ -46,7 +46,7 @@ class Drop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What sound may be like. A change decodes every clip again."""
+    """What sound may be like. A change decodes those clips again that the old limits dropped."""
 
     min_duration_s: float = 0.1
     """Seconds, after resampling."""

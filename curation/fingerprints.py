@@ -1,15 +1,17 @@
 """Finds clips that sound the same though their samples differ: re-encoded, resampled, louder, padded, cut.
 
-A fingerprint is a log-mel summary of the first 30 s from the first sound on, at most 6.3 KB, in two views of cells
+A fingerprint is a log-mel summary of the first 30 s from the first sound on, at most 6.2 KB, in two views of cells
 -1, 0 or 1. *Bands*: 16 mel bands (100 to 4,500 Hz) every 23 ms, each above or below its own mean over 0.3 s and the
 other bands; it sees when things happen. *Lines*: 128 narrow bins (108 to 4,240 Hz) every 0.37 s over 1.1 s, each
 above or below its neighbours; it sees pitch and the grain of noise. Both leave out what look-alikes share and codecs
 change: level, spectrum, decay. Two clips are near-same where both views agree at one alignment (``near_sound``).
-Chromaprint is not used: it gives nothing for clips under 2 s, as half of all sound effects are.
+Chromaprint is not used: it gives nothing for clips under 2 s, as half of 116 files of SoundBible are.
 
-Not found: another speed or pitch, another take, mixes and heavy reverberation, a part that begins after the first
-30 s, less than about 0.2 s in common, sound that lies above 4.5 kHz alone, sample rates under 11 kHz. Found although
-no copy: synthesised sounds of one recipe, recordings of one playing machine.
+Of copies made of 371 real and synthesised sounds of 0.1 to 12 s, 95 to 98 % are found (MP3 and Ogg at 100 kbit/s,
+16 kHz, other gain, padded), of those cut at both ends 97 % where 4 s are left, 90 % where 2 to 4 s are, half where
+0.6 to 1 s is. **Not found:** another speed (2 % is too much) or pitch, another take, mixes, a part that begins after
+the first 30 s, less than 0.2 s in common, most copies under much noise. **Found although no copy:** synthesised sounds
+of one recipe, and very short noises with one resonance.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ _BAND_EDGES = np.array([5, 9, 14, 20, 27, 34, 42, 52, 62, 74, 87, 102, 119, 138,
 _LINE_EDGES = np.concatenate([np.arange(5, 69), np.arange(69, 198, 2)])  # 64 single bins, then 64 pairs
 
 _END = np.zeros(_HOP * 4, np.float32)  # the last window ends so far behind the last sample
-_SILENT = 1e-6  # of the loudest frame: what lies under it before and after is cut off
+_SILENT = 1e-6  # of the loudest frame: what lies under it at the end is cut off
 _MASKED, _MASKED_FRAMES = 1e-4, 13  # under -40 dB of the loudest of 0.6 s, codecs keep nothing
 _FAINTEST = 1e-10  # of full scale
 _TREND_FRAMES, _TREND_LINES = 6, 6  # each side
@@ -198,9 +200,9 @@ def _halved(waveform: Waveform) -> Waveform:
 
 def _band_cells(bands: Spectra) -> Cells:
     """Return (T, 16) cells: each band above or below its trend over time and the other bands; silence around."""
-    padded = np.pad(bands, ((_TREND_FRAMES + 1, _TREND_FRAMES + 1), (0, 0)))
+    padded = _with_silence(bands, _TREND_FRAMES + 1)
     smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
-    around = np.pad(smooth.sum(axis=1), _MASKED_FRAMES)
+    around = _with_silence(smooth.sum(axis=1), _MASKED_FRAMES)
     loudest = np.lib.stride_tricks.sliding_window_view(around, 2 * _MASKED_FRAMES + 1).max(axis=1)
     decibels = _decibels(smooth, loudest[:, None])
     deviation = (decibels - _trend(decibels, _TREND_FRAMES))[_TREND_FRAMES:-_TREND_FRAMES]
@@ -209,7 +211,7 @@ def _band_cells(bands: Spectra) -> Cells:
 
 def _line_cells(lines: Spectra) -> Cells:
     """Return (S, 128) cells: each line above or below its neighbours, over a row and half of those beside it."""
-    padded = np.pad(lines, ((1, 1), (0, 0)))
+    padded = _with_silence(lines, 1)
     smooth = padded[1:-1] + (padded[:-2] + padded[2:]) / 2
     deviation = _decibels(smooth, smooth.max(axis=1, keepdims=True))
     deviation -= _trend(deviation.T, _TREND_LINES).T
@@ -223,11 +225,19 @@ def _decibels(power: Spectra, loudest: Spectra) -> Spectra:
 
 def _trend(values: Spectra, each_side: int) -> Spectra:
     """Return the moving mean along the first axis, over fewer values at the ends."""
-    sums = np.cumsum(np.pad(values, ((1, 0), (0, 0))), axis=0)
+    sums = np.zeros((len(values) + 1, values.shape[1]))
+    np.cumsum(values, axis=0, out=sums[1:])
     index = np.arange(len(values))
     begin, end = np.maximum(index - each_side, 0), np.minimum(index + each_side + 1, len(values))
     trend: Spectra = (sums[end] - sums[begin]) / (end - begin)[:, None]
     return trend
+
+
+def _with_silence(values: Spectra, each_side: int) -> Spectra:
+    """Return values with zeros before and behind them; np.pad takes as long as all the rest of a short clip."""
+    padded = np.zeros((len(values) + 2 * each_side, *values.shape[1:]))
+    padded[each_side : each_side + len(values)] = values
+    return padded
 
 
 def _cells(deviation: Spectra, quiet_db: float, *, axis: int) -> Cells:
@@ -243,6 +253,15 @@ def _pack(views: Views) -> bytes:
     fives = np.pad(cells, (0, -len(cells) % 5)).reshape(-1, 5)
     header = _HEADER.pack(FINGERPRINT_VERSION, views.lead, len(views.bands))
     return header + (fives @ _FIVE_CELLS).astype(np.uint8).tobytes()
+
+
+def is_fingerprint(packed: bytes) -> bool:
+    """Return whether bytes are a whole fingerprint of this version."""
+    try:
+        _unpack("", packed)
+    except ManifestError:
+        return False
+    return bool(packed)
 
 
 def _unpack(clip_id: str, packed: bytes) -> Views:

@@ -25,6 +25,7 @@ SAMPLE_RATE = 44_100
 """Hz, of every clip in a manifest."""
 
 Waveform = npt.NDArray[np.float32]
+"""Samples, 1.0 is full scale."""
 Bits = Literal[16, 24]
 
 _FLOOR_DBFS = -200.0  # stands for digital silence, whose level is minus infinity
@@ -92,14 +93,6 @@ def to_pcm(waveform: Waveform) -> tuple[npt.NDArray[np.int16], float]:
     """Return a waveform (S,) as 16-bit samples, and the gain in dB that made it fit: 0.0 where it fits."""
     quantize = _Quantizer(float(waveform.max(initial=0)), float(waveform.min(initial=0)), 16)
     return quantize(waveform), quantize.gain_db
-
-
-def levels_dbfs(pcm: npt.NDArray[np.int16]) -> tuple[float, float]:
-    """Return peak and root mean square of 16-bit samples (S,), dB re full scale; -200 for digital silence."""
-    if len(pcm) == 0:
-        return _FLOOR_DBFS, _FLOOR_DBFS
-    squares = np.square(pcm, dtype=np.int64)
-    return dbfs(math.sqrt(squares.max()) / 32_768), dbfs(math.sqrt(squares.sum() / len(pcm)) / 32_768)
 
 
 def dbfs(amplitude: float) -> float:

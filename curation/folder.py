@@ -19,9 +19,8 @@ from curation.clips import WORK_FOLDER
 from curation.errors import ConfigError, WavTextError
 from curation.journal import read_journal
 from curation.manifest import DROPPED_FILE, MANIFEST_FILE
-from curation.storage import is_local, write_whole
+from curation.storage import is_local, make_folder, write_whole
 
-STATISTICS_FILE = "statistics.json"
 _MARK = "Made by wavtext5k-curate "
 _NOTE = "Finished work, one file a clip. To start again, delete the folder above this one.\n"
 
@@ -49,7 +48,7 @@ def claim_folder(out: Path, *, made_by: str, overwrite: bool) -> Iterator[None]:
         raise ConfigError(
             f"{out}: {found}not made by wavtext5k-curate {made_by}; name another folder, or add --overwrite"
         )
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     with contextlib.ExitStack() as stack:
         if is_local(out):
             try:
@@ -146,14 +145,6 @@ def tidy(out: Path, *, clips: Collection[str], known: Collection[str]) -> None:
 
 def _has_journal(work: Path, clip_id: str) -> bool:
     return read_journal(work / f"{clip_id}.json") is not None
-
-
-def sizes_of(folder: Path) -> dict[str, int]:
-    """Return the size in bytes of each file in a folder by name; nothing where there is no such folder."""
-    try:
-        return {file.name: file.stat().st_size for file in folder.iterdir() if file.is_file()}
-    except FileNotFoundError:
-        return {}
 
 
 def _resolved(path: Path) -> Path:

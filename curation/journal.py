@@ -9,6 +9,8 @@ import base64
 import binascii
 import dataclasses
 import json
+import math
+import re
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 
 from crawler.items import open_whole
 from curation.filters import Drop, DropReason
+from curation.fingerprints import is_fingerprint
 from curation.storage import is_local, write_whole
 
 
@@ -100,10 +103,26 @@ def _outcome(sound: Any, drop: Any) -> Sound | Drop | None:
             sound["fingerprint"] = base64.b64decode(sound["fingerprint"], validate=True)
         except binascii.Error:
             return None
-        return Sound(**sound) if _is_made_of(sound, Sound) else None
+        return Sound(**sound) if _is_made_of(sound, Sound) and _is_possible(Sound(**sound)) else None
     if _is_made_of(drop, Drop):
         return Drop(DropReason(drop["reason"]), drop["detail"])
     return None
+
+
+def _is_possible(sound: Sound) -> bool:
+    """Return whether a build may have written this: what a hand edited is refused here, not in the manifest."""
+    hashes = (sound.sha256, sound.source_sha256, sound.pcm_sha256)
+    levels = (sound.heard_peak_dbfs, sound.peak_dbfs, sound.rms_dbfs)
+    counts = (sound.num_samples, sound.flac_bytes, sound.source_sample_rate, sound.source_channels)
+    return (
+        all(re.fullmatch("[0-9a-f]{64}", text) for text in hashes)
+        and all(map(math.isfinite, levels))
+        and sound.rms_dbfs <= sound.peak_dbfs + 1e-3 <= 1e-3
+        and all(0 < number < 2**31 for number in counts[2:])
+        and all(0 < number < 2**62 for number in counts[:2])
+        and sound.source_channels < 2**15
+        and is_fingerprint(sound.fingerprint)
+    )
 
 
 def _is_made_of(values: object, kind: type[Sound | Drop | JournalEntry]) -> bool:

@@ -12,21 +12,30 @@ import asyncio
 import contextlib
 import copy
 import logging
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
-from typing import Any
+from multiprocessing.connection import wait as wait_for_end
+from typing import Any, TypeVar
 
 from curation.errors import WavTextError
 
 _ASK_EVERY_S = 2.0  # how often a scheduler is asked how many workers it has
 _SAY_NO_WORKERS_S = 3.0
 _NO_WORKERS_S = 300.0
+T = TypeVar("T")
+R = TypeVar("R")
+
+_RESTART_S = 15.0  # a worker process that dies is back within two
 _END_S = 1.0
 _QUIET = 60  # above every level that Dask logs at
 _SETTINGS = {
@@ -39,6 +48,10 @@ _SETTINGS = {
 
 class EngineError(WavTextError):
     """Machines that cannot do the work, or went away; finished clips are kept."""
+
+
+class NoWorkersError(EngineError):
+    """No process to do the work, for longer than is worth waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +69,8 @@ class Machines:
     """A worker hands in what it has finished after so many seconds."""
     versions: dict[str, str] = field(default_factory=dict)
     """What workers must run; empty where they run from this very installation."""
+    is_own: bool = True
+    """Whether they are processes of this machine, started for this run."""
 
 
 @contextlib.contextmanager
@@ -67,11 +82,70 @@ def this_process() -> Iterator[Machines]:
 class _HereExecutor(Executor):
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        try:
-            future.set_result(work(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001  the future raises it again
-            future.set_exception(error)
+        with _interrupts_after():
+            try:
+                future.set_result(work(*args, **kwargs))
+            except Exception as error:  # noqa: BLE001  the future raises it again
+                future.set_exception(error)
         return future
+
+
+@contextlib.contextmanager
+def _interrupts_after() -> Iterator[None]:
+    """Hear Ctrl-C at the end of the block: in it, a decoder's callbacks swallow it and take the file to be short."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    heard: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            before(signal.SIGINT, None)
+
+
+def run_singly(work: Callable[..., R], calls: Sequence[tuple[T, tuple[Any, ...]]]) -> Iterator[tuple[T, R | None]]:
+    """Give for each key what its call returns in a process of this machine with nothing beside it; None if that dies.
+
+    Args:
+        work: A function of a module.
+        calls: Keys, each with the arguments of its call.
+    """
+    waiting = deque(calls)
+    while waiting:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
+            try:
+                while waiting:
+                    with _interrupts_held():
+                        future = pool.submit(work, *waiting[0][1])
+                    answer = future.result()
+                    yield waiting.popleft()[0], answer
+            except BrokenProcessPool:
+                yield waiting.popleft()[0], None
+
+
+def _end_with_parent() -> None:
+    """End this process with the one that started it, which, killed, says no goodbye and, interrupted, says when."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _watch(sentinel: int) -> None:
+    wait_for_end([sentinel])
+    os._exit(1)
+
+
+def deaths() -> tuple[type[BaseException], ...]:
+    """Return what a Dask future raises whose worker died; the second where it died while the answer was on its way."""
+    from distributed import KilledWorker
+
+    return KilledWorker, ValueError
 
 
 @contextlib.contextmanager
@@ -84,7 +158,7 @@ def this_machine(workers: int) -> Iterator[Machines]:
     with contextlib.ExitStack() as stack:
         with _interrupts_held():
             from dask import config
-            from distributed import Client, KilledWorker, LocalCluster, Security
+            from distributed import Client, LocalCluster, Security
 
             stack.enter_context(_default_settings(config))
             stack.enter_context(quiet_logs())
@@ -105,8 +179,8 @@ def this_machine(workers: int) -> Iterator[Machines]:
                 raise EngineError(f"{workers} worker processes could not be started: {error}") from error
             stack.callback(_end, cluster)
             client = stack.enter_context(contextlib.closing(Client(cluster, set_as_default=False)))
-        slots = Slots(client, "this machine", advice="its worker processes do not start again")
-        yield Machines(executor=client.get_executor(pure=False), slots=slots, deaths=(KilledWorker,))
+        slots = Slots(client, "this machine", advice="its worker processes do not start again", patience_s=_RESTART_S)
+        yield Machines(executor=client.get_executor(pure=False), slots=slots, deaths=deaths())
 
 
 def _end(cluster: Any) -> None:
@@ -123,10 +197,11 @@ def _end(cluster: Any) -> None:
 class Slots:
     """Asks a scheduler now and then how many threads its workers have; says so and waits while there are none."""
 
-    def __init__(self, client: Any, name: str, *, advice: str) -> None:
+    def __init__(self, client: Any, name: str, *, advice: str, patience_s: float | None = None) -> None:
         self._client = client
         self._name = name
         self._advice = advice
+        self._patience_s = patience_s
         self._asked = 0.0
         self._slots = 0
 
@@ -134,7 +209,8 @@ class Slots:
         """Return the number, 1 or more.
 
         Raises:
-            EngineError: If there have been none for minutes, or the scheduler is gone.
+            NoWorkersError: If there have been none for too long.
+            EngineError: If the scheduler is gone.
         """
         if self._slots == 0 or time.monotonic() - self._asked >= _ASK_EVERY_S:
             self._slots = self._ask() or self._wait()
@@ -148,7 +224,8 @@ class Slots:
             raise gone(self._name) from error
 
     def _wait(self) -> int:
-        say, give_up = (time.monotonic() + seconds for seconds in (_SAY_NO_WORKERS_S, _NO_WORKERS_S))
+        patience_s = _NO_WORKERS_S if self._patience_s is None else self._patience_s
+        say, give_up = (time.monotonic() + seconds for seconds in (_SAY_NO_WORKERS_S, patience_s))
         while time.monotonic() < give_up:
             time.sleep(0.2)
             if slots := self._ask():
@@ -156,8 +233,8 @@ class Slots:
             if time.monotonic() >= say:
                 print(f"{self._name}: no workers; waiting for one ({self._advice})", file=sys.stderr)
                 say = give_up
-        raise EngineError(
-            f"{self._name}: no workers for {_NO_WORKERS_S:.0f} s ({self._advice}); finished clips are kept: "
+        raise NoWorkersError(
+            f"{self._name}: no workers for {patience_s:.0f} s ({self._advice}); finished clips are kept: "
             "run the same command again"
         )
 

@@ -27,6 +27,8 @@ MANIFEST_FILE = "manifest.parquet"
 DROPPED_FILE = "dropped.parquet"
 FLAGS_FILE = "flags.parquet"
 FINGERPRINTS_FILE = "fingerprints.parquet"
+STATISTICS_FILE = "statistics.json"
+_SAMPLES_AT_ONCE = 2**22
 REBUILD = "rebuild it with: wavtext5k-curate build"
 
 
@@ -57,7 +59,7 @@ _FIELDS = [
     _field("attribution", pa.string()),  # a ready line
     _field("audio_path", pa.string()),  # relative to the manifest, "/" only, never upwards
     _field("sha256", pa.string()),  # of the file at audio_path: 64 hexadecimal digits
-    _field("pcm_sha256", pa.string()),  # of the decoded source: see curation.audio.Decoded
+    _field("pcm_sha256", pa.string()),  # of the decoded source: see curation.audio.ClipSound
     _field("duplicate_group", pa.string()),  # clip_id of the group's first member, often the clip's own
     _field("sample_rate", pa.int32()),  # Hz; 44100
     _field("num_samples", pa.int64()),  # per channel, more than 0
@@ -226,9 +228,10 @@ def validate_manifest(
     """
     file = manifest_file(path)
     table = _read_table(file, SCHEMA)
-    problems = list(broken_rules(table))
-    if problems:
-        return problems
+    broken = list(broken_rules(table))
+    if broken:
+        return [line for line, _ in broken]
+    problems = []
     columns = ["clip_id", "audio_path", "sha256", "num_samples"]
     clips = table.select(columns).to_pylist()
     for row, clip in enumerate(clips):
@@ -266,11 +269,12 @@ def _check_there(file: Path) -> None:
         raise ManifestError(f"{file}: no such manifest{unfinished}; build it with: wavtext5k-curate build")
 
 
-def _refuse(file: Path, problems: Iterable[str]) -> None:
-    found = list(problems)
+def _refuse(file: Path, broken: Iterable[tuple[str, int]]) -> None:
+    found = list(broken)
     if found:
-        more = f" (and {len(found) - 1} more: wavtext5k-curate validate {file})" if len(found) > 1 else ""
-        raise ManifestError(f"{file}: {found[0]}{more}")
+        others = sum(rows for _, rows in found) - 1
+        more = f" (and {others} more: wavtext5k-curate validate {file})" if others else ""
+        raise ManifestError(f"{file}: {found[0][0]}{more}")
 
 
 def _audio_problem(file: Path, clip: Mapping[str, Any], read_audio: bool) -> str | None:
@@ -278,15 +282,24 @@ def _audio_problem(file: Path, clip: Mapping[str, Any], read_audio: bool) -> str
         return f"{clip['audio_path']}: no such file"
     if not read_audio:
         return None
-    from curation.audio import read_clip  # here, so that reading a manifest loads no decoder
-
-    if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != clip["sha256"]:
-        return f"{clip['audio_path']}: sha256 is {found}, must be {clip['sha256']}"
-    try:
-        with local_copy(file) as local:
-            num_samples = len(read_clip(local))
-    except AudioError as error:
-        return str(error)
+    with local_copy(file) as local:
+        with local.open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+        if found != clip["sha256"]:
+            return f"{clip['audio_path']}: sha256 is {found}, must be {clip['sha256']}"
+        try:
+            num_samples = _count_samples(local)
+        except AudioError as error:
+            return str(error)
     if num_samples != clip["num_samples"]:
         return f"{clip['audio_path']}: {num_samples} samples, must be {clip['num_samples']}"
     return None
+
+
+def _count_samples(file: Path) -> int:
+    from curation.audio import read_clip  # here, so that reading a manifest loads no decoder
+
+    total = 0
+    while read := len(read_clip(file, start=total, num_samples=_SAMPLES_AT_ONCE)):
+        total += read
+    return total

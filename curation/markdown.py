@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 _LONGEST = 200  # characters of one text in a card
 _SPECIAL = re.compile(r"[\\`*_\[\]~$]")
@@ -46,6 +46,12 @@ def code(text: str) -> Markdown:
 def listing(counts: Mapping[str, int], unit: str = "") -> Markdown:
     """Return counts as one line: "44,100 Hz: 92; 48,000 Hz: 14"."""
     return Markdown("; ".join(f"{plain(name)}: {number:,}{unit}" for name, number in counts.items()))
+
+
+def grid(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Markdown:
+    """Return a table; cells are shown as a template's expressions are."""
+    lines = [heads, [Markdown("---")] * len(heads), *rows]
+    return Markdown("\n".join(f"| {' | '.join(str(shown(cell)) for cell in line)} |" for line in lines))
 
 
 def shown(value: object) -> object:

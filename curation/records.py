@@ -16,7 +16,7 @@ from crawler.items import read_opt_outs as opt_out_lines
 from curation.entries import Collection, Entry
 from curation.errors import ConfigError, ManifestError
 from curation.storage import is_local, map_reads
-from curation.text import clean_tags, clean_text
+from curation.text import clean_tags, clean_text, valid_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,24 +149,19 @@ def _entry(record: CrawlRecord) -> Entry:
         source_id=record.source_id,
         origin=record.source,
         origin_id=record.source_id,
-        page_url=_valid(record.page_url),
-        audio_url=_valid(record.audio_url),
-        retrieved_at=_valid(record.retrieved_at),
+        page_url=valid_text(record.page_url),
+        audio_url=valid_text(record.audio_url),
+        retrieved_at=valid_text(record.retrieved_at),
         title=clean_text(record.title),
         description=clean_text(record.description),
         tags=tuple(clean_tags(record.tags)),
         author=clean_text(record.author),
         license=record.license,
-        license_url=_valid(record.license_url),
+        license_url=valid_text(record.license_url),
         audio_file=f"{record.source}/{record.audio_file}",
         expected_sha256=record.sha256,
         expected_bytes=record.bytes,
     )
-
-
-def _valid(text: str) -> str:
-    """Return the text without lone surrogates, which JSON can hold and Parquet cannot."""
-    return text.encode("utf-8", "replace").decode().strip()
 
 
 def _read_record(file: Path) -> CrawlRecord:

@@ -10,7 +10,7 @@ from curation.entries import Entry
 from curation.filters import Drop
 from curation.journal import Sound
 from curation.rules import SAMPLE_RATE
-from curation.text import attribution
+from curation.text import attribution, valid_text
 
 _NOT_COLUMNS = ("flac_bytes", "source_sha256", "fingerprint", "heard_peak_dbfs")
 _OF_THE_SOURCE = ("audio_file", "expected_sha256", "expected_bytes")
@@ -53,5 +53,5 @@ def dropped_row(entry: Entry, drop: Drop) -> dict[str, Any]:
         "source": entry.source,
         "source_id": entry.source_id,
         "reason": str(drop.reason),
-        "detail": drop.detail.encode("utf-8", "replace").decode().strip(),
+        "detail": valid_text(drop.detail),
     }

@@ -83,10 +83,22 @@ RULES = (
     ),
     Rule("clip_id", "begin with the source and '-'", _starts_with_source),
     Rule("audio_path", "be relative, with '/' only and no '..'", _is_relative),
+    Rule(
+        "audio_path",
+        "be audio/<clip_id>.flac",
+        lambda table: pc.equal(
+            table["audio_path"], pc.binary_join_element_wise("audio/", table["clip_id"], ".flac", "")
+        ),
+    ),
     Rule("license", f"be one of {', '.join(LICENSES)}", lambda table: pc.is_in(table["license"], pa.array(LICENSES))),
     Rule("sha256", "be 64 hexadecimal digits", _matches("sha256", _SHA256)),
     Rule("pcm_sha256", "be 64 hexadecimal digits", _matches("pcm_sha256", _SHA256)),
     Rule("duplicate_group", f"match {_CLIP_ID}", _matches("duplicate_group", _CLIP_ID)),
+    Rule(
+        "duplicate_group",
+        "not come after the clip_id: it is that of the group's first clip",
+        lambda table: pc.less_equal(table["duplicate_group"], table["clip_id"]),
+    ),
     Rule("sample_rate", f"be {SAMPLE_RATE}", lambda table: pc.equal(table["sample_rate"], SAMPLE_RATE)),
     Rule("num_samples", "be greater than 0", _at_least("num_samples", 1)),
     Rule("duration_s", "be greater than 0", lambda table: pc.greater(table["duration_s"], 0.0)),
@@ -101,8 +113,11 @@ RULES = (
 )
 
 
-def broken_rules(table: pa.Table) -> Iterator[str]:
-    """Give one line for each row that breaks a rule: "row 812 (clip_id 'soundbible-9'): duration_s is 0.0, must ...".
+def broken_rules(table: pa.Table) -> Iterator[tuple[str, int]]:
+    """Give a line, and how many rows it speaks of, for what breaks a rule.
+
+    A line is of one row, "row 812 (clip_id 'soundbible-9'): duration_s is 0.0, must ..."; of many, the last of a rule
+    counts those that are not shown.
 
     Args:
         table: With the columns of ``curation.manifest.SCHEMA``. If there are nulls, only they are reported.
@@ -111,7 +126,7 @@ def broken_rules(table: pa.Table) -> Iterator[str]:
     for name in table.column_names:
         if (problem := _null(table, name)) is not None:
             has_nulls = True
-            yield problem
+            yield problem, 1
     if has_nulls:
         return
     for rule in RULES:
@@ -119,12 +134,12 @@ def broken_rules(table: pa.Table) -> Iterator[str]:
     yield from _untidy_tags(table)
 
 
-def _rows(table: pa.Table, column: str, broken: Any, must: str) -> Iterator[str]:
+def _rows(table: pa.Table, column: str, broken: Any, must: str) -> Iterator[tuple[str, int]]:
     where = pc.indices_nonzero(broken)
     for row in where[:MOST_SHOWN].to_pylist():
-        yield f"{_place(table, row)}: {column} is {table[column][row].as_py()!r}, {must}"
-    if len(where) > MOST_SHOWN:
-        yield f"{len(where) - MOST_SHOWN} more rows: {column} {must}"
+        yield f"{_place(table, row)}: {column} is {table[column][row].as_py()!r}, {must}", 1
+    if (others := len(where) - MOST_SHOWN) > 0:
+        yield f"{others} more rows: {column} {must}", others
 
 
 def _null(table: pa.Table, name: str) -> str | None:
@@ -139,7 +154,7 @@ def _null(table: pa.Table, name: str) -> str | None:
     return None
 
 
-def _untidy_tags(table: pa.Table) -> Iterator[str]:
+def _untidy_tags(table: pa.Table) -> Iterator[tuple[str, int]]:
     """Rows whose tags repeat or are not in lower case."""
     words = pc.list_flatten(table["tags"])
     parents = pc.list_parent_indices(table["tags"])

@@ -74,15 +74,13 @@ def count_manifest(
 def distribution(values: np.ndarray[Any, Any]) -> dict[str, float]:
     """Return min, mean, max and the percentiles p5 to p99, to a millionth; zeros where there is no value.
 
-    A percentile is a value that occurs: the smallest that is at least as large as that share of all values.
+    A percentile may lie between two values, so that p50 is the median: of 1 and 2 it is 1.5 (R's type 7, as numpy's).
     """
     names = [f"p{percent}" for percent in PERCENTILES]
     if not len(values):
         return dict.fromkeys(["min", "mean", "max", *names], 0.0)
-    ordered = np.sort(values)
-    places = [max(0, math.ceil(percent * len(ordered) / 100) - 1) for percent in PERCENTILES]
     mean = math.fsum(values.tolist()) / len(values)
-    numbers = [ordered[0], mean, ordered[-1], *ordered[places]]
+    numbers = [values.min(), mean, values.max(), *np.percentile(values, PERCENTILES)]
     return {name: round(float(number), 6) for name, number in zip(["min", "mean", "max", *names], numbers, strict=True)}
 
 

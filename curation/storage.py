@@ -178,7 +178,7 @@ def sizes_in(folder: Path) -> dict[str, int]:
                 return {entry.name: entry.stat().st_size for entry in found if entry.is_file()}
         with _store_errors(folder):
             listed = _fs(folder).ls(_key(folder), detail=True)  # one question a thousand files, not two a file
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # s3fs says the second of a folder without files
         return {}
     return {info["name"].rpartition("/")[2]: int(info["size"]) for info in listed if info["type"] == "file"}
 

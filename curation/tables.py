@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from curation.entries import Collection
 from curation.manifest import manifest_folder, read_manifest
-from curation.text import render_caption
+from curation.text import render_caption, valid_text
 from curation.words import bare_word_counts, word_counts
 
 COLUMNS = ("clip_id", "source", "title", "description", "tags", "captions", "duration_s")
@@ -150,7 +150,7 @@ def clips_of_manifest(path: Path, *, columns: Sequence[str] = ()) -> NamedClips:
         ManifestError: If there is none, or it breaks its contract.
     """
     table = read_manifest(path).select([*COLUMNS, *columns])
-    return NamedClips(name=manifest_folder(path).resolve().name, clips=table.to_pandas(), is_text_only=False)
+    return NamedClips(name=valid_text(manifest_folder(path).resolve().name), clips=table.to_pandas(), is_text_only=False)
 
 
 def clips_of_collection(name: str, collection: Collection) -> NamedClips:

@@ -63,6 +63,11 @@ def clean_text(text: str) -> str:
     return text
 
 
+def valid_text(text: str) -> str:
+    """Return a text that Parquet can hold, white space at its ends gone: a lone surrogate, as JSON can hold, is "?"."""
+    return text.encode("utf-8", "replace").decode().strip()
+
+
 def clean_tags(tags: Iterable[str]) -> list[str]:
     """Return tags in page order, lower case, without markup, each once; empty ones are left out."""
     cleaned = (clean_text(_MARKUP.sub(" ", clean_text(tag))).lower() for tag in tags)

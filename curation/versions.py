@@ -22,7 +22,11 @@ def versions() -> dict[str, str]:
 
 def differences(theirs: dict[str, str], ours: dict[str, str]) -> list[str]:
     """Return what differs, such as "soxr 1.0.0 (here 1.1.0)"."""
-    return [f"{name} {theirs.get(name, 'none')} (here {ours[name]})" for name in ours if theirs.get(name) != ours[name]]
+    return [
+        f"{name} {theirs.get(name, 'none')} (here {ours[name]})"
+        for name in ours
+        if theirs.get(name, "none") != ours[name]
+    ]
 
 
 def _version(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from curation.commands.options import wrong_usage
 from curation.errors import ConfigError, exit_on_error
 from curation.progress import line
 from curation.storage import place
@@ -68,7 +69,7 @@ def export_command(
 ) -> None:
     """Write a manifest and its audio as self-contained Parquet or tar shards that others open."""
     from curation.exports.policy import Policy
-    from curation.exports.run import export
+    from curation.exports.run import prepare_export, write_export
     from curation.exports.selection import ExportOptions
     from curation.progress import Progress
     from curation.records import read_opt_outs
@@ -89,10 +90,11 @@ def export_command(
             keep_text=keep_text,
             overwrite=overwrite,
         )
+        chosen = prepare_export(manifest, out, options=options)
     except ConfigError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise wrong_usage(error) from error
     with Progress("export") as progress:
-        report = export(manifest, out, options=options, progress=progress)
+        report = write_export(chosen, out, options=options, progress=progress)
     _say_notes(report, out, opt_out, lines=len(options.policy.opted_out))
     if as_json:
         print(json.dumps(dict(report.index) | {"up_to_date": not report.is_new, "out": str(out)}, ensure_ascii=False))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curation.datasets import READERS
+from curation.commands.options import wrong_usage
+from curation.datasets import READERS, check_named, read_collection
 from curation.errors import ConfigError, ManifestError, exit_on_error
 from curation.storage import place
 
@@ -49,9 +50,11 @@ def leakage_command(
     if out is not None and out.suffix.lower() not in _SUFFIXES:
         raise typer.BadParameter(f"{out}: must end in {' or '.join(_SUFFIXES)}", param_hint="--out")
     try:
+        for text in (a, b):
+            _check_named(text)
         sides = [_side(text, split) for text, split in ((a, split_a), (b, split_b))]
     except ConfigError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise wrong_usage(error) from error
     report = find_leakage(*sides, by=joins)
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -65,21 +68,33 @@ def leakage_command(
         )
 
 
+def _check_named(text: str) -> None:
+    """Refuse what names no set, before the other one is read, which may take minutes."""
+    name, path = _set_named(text)
+    if name:
+        check_named(name, path)
+    elif path.is_file() and path.suffix != ".parquet":
+        raise ConfigError(f"{text}: no manifest; of a data set say whose layout it has, such as clotho:{text}")
+
+
 def _side(text: str, split: str) -> Side:
     from curation.leakage import side_of_collection, side_of_manifest
 
+    name, path = _set_named(text)
+    if not name:
+        return side_of_manifest(path, split=split)
+    collection = read_collection(name, path)
+    for note in collection.notes:
+        print(f"note: {text}: {note}", file=sys.stderr)
+    return side_of_collection(text, collection, split=split)
+
+
+def _set_named(text: str) -> tuple[str, Path]:
+    """Return the reader's name, "" for a manifest, and the place."""
     name, colon, file = text.partition(":")
     if colon and not file.startswith("//") and (name in READERS or not place(text).exists()):
-        from curation.datasets import read_collection
-
-        collection = read_collection(name, place(file))
-        for note in collection.notes:
-            print(f"note: {text}: {note}", file=sys.stderr)
-        return side_of_collection(text, collection, split=split)
-    path = place(text)
-    if path.is_file() and path.suffix != ".parquet":
-        raise ConfigError(f"{text}: no manifest; of a data set say whose layout it has, such as clotho:{text}")
-    return side_of_manifest(path, split=split)
+        return name, place(file)
+    return "", place(text)
 
 
 def _write_pairs(report: LeakageReport, out: Path) -> None:

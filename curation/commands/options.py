@@ -134,8 +134,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _facts(report: BuildReport, out: Path) -> dict[str, Any]:
-    from curation.folder import STATISTICS_FILE
-    from curation.manifest import DROPPED_FILE, FLAGS_FILE, MANIFEST_FILE
+    from curation.manifest import DROPPED_FILE, FLAGS_FILE, MANIFEST_FILE, STATISTICS_FILE
 
     keys = ("records", "clips", "dropped", "flags", "hours")
     return {key: report.statistics[key] for key in keys} | {

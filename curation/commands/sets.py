@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from curation.commands.options import wrong_usage
 from curation.errors import ConfigError
 from curation.storage import place
 
@@ -51,24 +52,29 @@ def read_sets(
         columns: Of manifests, beside those that tables count.
 
     Raises:
-        typer.BadParameter: If there is neither, or no such reader or file.
+        typer.BadParameter: If there is neither, or no such reader or file; before anything is read.
         ManifestError: If one cannot be read.
     """
-    from curation.datasets import read_collection
+    from curation.datasets import check_named, read_collection
     from curation.tables import clips_of_collection, clips_of_manifest
 
     if not manifests and not captions:
         raise typer.BadParameter("name a manifest, or --captions NAME FILE")
+    try:
+        for name, file in captions or ():
+            check_named(name, place(file))
+    except ConfigError as error:
+        raise wrong_usage(error) from error
     places, sets = [], []
     for manifest in manifests or ():
-        places.append(str(manifest))
+        places.append(str(manifest).encode("utf-8", "replace").decode())
         sets.append(clips_of_manifest(manifest, columns=columns))
     for name, file in captions or ():
         places.append(f"{name} {file}")
         try:
             collection = read_collection(name, place(file))
         except ConfigError as error:
-            raise typer.BadParameter(str(error)) from error
+            raise wrong_usage(error) from error
         for note in collection.notes:
             print(f"{name}: {note}", file=sys.stderr)
         sets.append(clips_of_collection(name, collection))

@@ -61,13 +61,18 @@ def stats_command(
     """Print the paper's Table 1 for manifests, or for caption data sets from their text alone, and Table 2."""
     from curation.storage import write_whole
     from curation.tables import table_1, table_2
+    from curation.text import parse_template
 
+    if word and not word.split():
+        raise typer.BadParameter("must not be blank", param_hint="--word")
+    if template:
+        try:
+            parse_template(template)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--template") from error
     sets = read_sets(manifests, captions)
-    try:
-        first = table_1(sets, template=template or None)
-        second = table_2(sets, word=word, seed=seed, template=template or None) if word else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    first = table_1(sets, template=template or None)
+    second = table_2(sets, word=word, seed=seed, template=template or None) if word else None
     made = f"what {template!r} makes of its text" if template else "its description"
     rules = {name: rule.format(made=made) for name, rule in _RULES.items()}
     if csv is not None:

@@ -10,13 +10,16 @@ import typer
 
 from curation.errors import ManifestError, exit_on_error
 from curation.progress import line
+from curation.storage import place
 
 EPILOG = "Example: wavtext5k-curate validate data/curated --audio"
 
 
 @exit_on_error()
 def validate_command(
-    manifest: Annotated[Path, typer.Argument(help="A manifest's folder, or manifest.parquet itself.")],
+    manifest: Annotated[
+        Path, typer.Argument(parser=place, metavar="MANIFEST", help="A manifest's folder, or manifest.parquet itself.")
+    ],
     audio: Annotated[bool, typer.Option("--audio", help="Also hash and decode every audio file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the problems as JSON.")] = False,
 ) -> None:
@@ -43,8 +46,15 @@ def validate_command(
     else:
         print("\n".join(problems))
     if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        number = sum(map(_rows_of, problems))
+        count = f"{number} problem{'s' if number > 1 else ''}"
         raise ManifestError(f"{file}: {count}; {_mend(manifest)}")
+
+
+def _rows_of(problem: str) -> int:
+    """Return how many rows a line of ``validate_manifest`` speaks of: "19 more rows: ..." of 19."""
+    number, more, _ = problem.partition(" more rows: ")
+    return int(number) if more else 1
 
 
 def _mend(manifest: Path) -> str:

@@ -41,11 +41,20 @@ def read_collection(name: str, place: Path, *, audio: Path | None = None) -> Col
         ConfigError: If there is no reader of that name, or nothing at that place.
         ManifestError: If the files there are not laid out, or not written, as documented; names file and line.
     """
+    check_named(name, place)
+    collection: Collection = reader_of(name).read(place, audio=audio)
+    return collection
+
+
+def check_named(name: str, place: Path) -> None:
+    """Refuse what ``read_collection`` cannot read because it is not there; nothing is opened.
+
+    Raises:
+        ConfigError: If there is no reader of that name, or nothing at that place.
+    """
     reader = reader_of(name)
     if not place.exists():
         raise ConfigError(f"{place}: no such file or folder; a {name} folder holds:\n{reader.LAYOUT}")
-    collection: Collection = reader.read(place, audio=audio)
-    return collection
 
 
 def reader_of(name: str) -> ModuleType:
@@ -57,5 +66,5 @@ def reader_of(name: str) -> ModuleType:
     if name not in READERS:
         near = difflib.get_close_matches(name, READERS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"no reader for {name!r}{hint} Known: {', '.join(READERS)}")
+        raise ConfigError(f"no reader for {name!r}{hint}; known: {', '.join(READERS)}")
     return importlib.import_module(READERS[name])

@@ -16,7 +16,7 @@ from curation.datasets.provenance import license_of
 from curation.datasets.tables import read_json, read_table
 from curation.entries import Collection, Entry
 from curation.errors import ManifestError
-from curation.text import clean_tags, clean_text
+from curation.text import clean_tags, clean_text, valid_text
 
 LAYOUT = """\
 FSD50K.ground_truth/dev.csv       fname, labels, mids, split
@@ -125,4 +125,4 @@ def _read_infos(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def _text(info: dict[str, Any], name: str) -> str:
-    return str(info.get(name) or "").strip()
+    return valid_text(str(info.get(name) or ""))

@@ -18,7 +18,7 @@ from typing import Any
 
 from curation.datasets.provenance import license_of, origin_of
 from curation.errors import ManifestError
-from curation.text import clean_tags, clean_text
+from curation.text import clean_tags, clean_text, valid_text
 
 NAMES = {
     "audio": ("audio", "file", "filename", "file_name", "path", "filepath", "audio_file", "audio_path"),
@@ -112,15 +112,19 @@ def license_notes(unplaced: Counter[str]) -> list[str]:
 
 
 def _text(name: str, value: Any, *, where: str) -> str:
-    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        return str(value).strip()
+    if _is_text(value):
+        return valid_text(str(value))
     raise ManifestError(f"{where}: {name} is {str(value)[:60]}, must be text")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
 
 
 def _list(name: str, value: Any, *, where: str) -> list[str]:
     if isinstance(value, str):
         value = _written_list(name, value, where) if value.lstrip().startswith("[") else _parts(value)
-    if isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value):
+    if isinstance(value, list) and all(map(_is_text, value)):
         return [str(item) for item in value]
     raise ManifestError(f"{where}: {name} is {str(value)[:60]}, must be text or a list of texts")
 

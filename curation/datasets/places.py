@@ -5,6 +5,8 @@ Sounds are looked up in one listing of their folder, never one by one: AudioCaps
 
 from __future__ import annotations
 
+import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ AUDIO_SUFFIXES = (
 """What counts as a sound by its name, preferred first where one clip has several files."""
 
 _SHOWN = 12  # names in a message
+_NOT_IN_A_NAME = re.compile("[/\\\\\0\ud800-\udfff]")  # the last are lone surrogates, which no manifest can hold
 
 
 class Sounds:
@@ -59,9 +62,10 @@ def sounds_under(folder: Path | None, *, spelling: Callable[[str], str] = str) -
         return Sounds([])
     if is_local(folder):
         return Sounds(_walk(folder, "", set()), spelling=spelling)
-    paths = (path.relative_to(folder).as_posix() for path in folder.glob("**/*"))
-    files = (path for path in paths if _is_sound(path) and not any(part.startswith(".") for part in path.split("/")))
-    return Sounds(files, spelling=spelling)
+    paths = [path.relative_to(folder).as_posix() for path in folder.glob("**/*")]
+    folders = {path.rpartition("/")[0] for path in paths}
+    files = (path for path in paths if _is_sound(path) and path not in folders)
+    return Sounds((file for file in files if not re.search(r"(?:^|/)\.", file)), spelling=spelling)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -93,20 +97,20 @@ def title_of(file_name: str) -> str:
 
 def is_file_name(text: str) -> bool:
     """Return whether a text can name a file in a folder, and none outside of it."""
-    return bool(text) and text not in (".", "..") and not set(text) & set("/\\\0")
+    return bool(text) and text not in (".", "..") and not _NOT_IN_A_NAME.search(text)
 
 
 def _walk(folder: Path, prefix: str, seen: set[Path]) -> Iterator[str]:
     if (real := folder.resolve()) in seen:  # a link back up
         return
     seen.add(real)
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if _is_sound(path.name):
-            yield prefix + path.name
-        elif path.is_dir():
-            yield from _walk(path, f"{prefix}{path.name}/", seen)
+    with os.scandir(folder) as found:
+        there = sorted((item for item in found if not item.name.startswith(".")), key=lambda item: item.name)
+    for item in there:
+        if item.is_dir():
+            yield from _walk(folder / item.name, f"{prefix}{item.name}/", seen)
+        elif _is_sound(item.name):
+            yield prefix + item.name
 
 
 def _is_sound(path: str) -> bool:

@@ -20,7 +20,7 @@ from curation.datasets.places import Sounds, is_file_name, sounds_under, title_o
 from curation.datasets.tables import read_json
 from curation.entries import Collection, Entry
 from curation.errors import ManifestError
-from curation.text import clean_tags, clean_text
+from curation.text import clean_tags, clean_text, valid_text
 
 LAYOUT = """\
 json_files/AudioSet_SL/as_final.json           {"data": [{"id", "caption", ...}]}; any of the four may be missing,
@@ -176,13 +176,13 @@ def _page(source: _Source, origin_id: str, href: str) -> str:
 
 
 def _text(item: Mapping[str, Any], name: str, where: str) -> str:
-    """Return a text of an item, "" where it has none; half a surrogate pair, which JSON can hold, becomes "?"."""
+    """Return a text of an item, "" where it has none."""
     value = item.get(name)
     if value is None:
         return ""
     if not isinstance(value, str):
         raise ManifestError(f"{where}: {name} must be a text, found {value!r:.60}")
-    return value.encode("utf-8", "replace").decode().strip()
+    return valid_text(value)
 
 
 def _tags(item: Mapping[str, Any], where: str) -> list[str]:
@@ -196,4 +196,4 @@ def _tags(item: Mapping[str, Any], where: str) -> list[str]:
             tags = [category]
     if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
         raise ManifestError(f"{where}: tags must be a list of texts, found {tags!r:.60}")
-    return [tag.encode("utf-8", "replace").decode() for tag in tags]
+    return [valid_text(tag) for tag in tags]

@@ -21,6 +21,7 @@ from typing import IO, Any
 from crawler.items import open_whole, take_lock
 from curation.errors import ConfigError, WavTextError
 from curation.exports.shards import Shard
+from curation.manifest import manifest_folder
 from curation.storage import is_local, local_copy, make_folder, put_whole, version_of, write_whole
 
 INDEX_FILE = "export.json"
@@ -50,10 +51,24 @@ class Ledger:
     """Hash of the shards: their names and rows."""
     files: dict[str, Written] = field(default_factory=dict)
     """Finished files by name."""
+    scaled: dict[str, str] = field(default_factory=dict)
+    """By clip_id, how the rows of finished shards say that the export scaled a clip; ATTRIBUTION.txt says it too."""
     earlier: list[str] = field(default_factory=list)
     """Names of files that earlier exports left."""
     readmes: list[str] = field(default_factory=list)
     """sha256 of each README.md that this command has written or is about to: another one is someone's own."""
+
+
+def check_place(out: Path, manifest: Path) -> None:
+    """Refuse a place that cannot be an export's, whatever is there.
+
+    Raises:
+        ConfigError: If it is no folder, or the manifest's.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: --out must be a folder")
+    if _resolved(out) == _resolved(manifest_folder(manifest)):
+        raise ConfigError(f"{out}: --out must be another folder than the manifest's")
 
 
 @contextlib.contextmanager
@@ -64,8 +79,6 @@ def claim_export(out: Path, *, overwrite: bool) -> Iterator[None]:
         ConfigError: If it holds what something else made and overwrite is not set.
         WavTextError: If another export works in it now.
     """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out}: --out must be a folder")
     if not overwrite and not _is_own(out) and not _is_empty(out):
         raise ConfigError(f"{out}: not made by {MADE_BY}; name another folder, or add --overwrite")
     work = out / WORK_FOLDER
@@ -106,6 +119,7 @@ def open_ledger(out: Path, inputs: Mapping[str, Any], shards: Sequence[Shard]) -
     if stopped is not None and stopped["inputs"] == inputs and stopped.get("plan") == plan:
         names = {shard.name for shard in shards}
         ledger.files = {name: Written(**file) for name, file in stopped["files"].items() if name in names}
+        ledger.scaled = dict(stopped.get("scaled", {}))
     if is_local(out):
         _discard_halves(out / WORK_FOLDER, ledger)
     _keep(out, ledger)
@@ -265,11 +279,16 @@ def _is_sound(found: Mapping[str, Any]) -> bool:
     try:
         names = [*found["files"], *found.get("earlier", [])]
         all(Written(**file) for file in found["files"].values())
-    except (KeyError, TypeError, AttributeError):
+        dict(found.get("scaled", {}))
+    except (KeyError, TypeError, ValueError, AttributeError):
         return False
     return isinstance(found.get("inputs"), dict) and not any(
         part in ("", ".", "..") or "\\" in part or ":" in part for name in names for part in name.split("/")
     )
+
+
+def _resolved(path: Path) -> Path:
+    return path.resolve() if is_local(path) else path
 
 
 def _size(file: Path) -> int:

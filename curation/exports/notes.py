@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
-from curation.card_notes import facts
-from curation.exports.policy import NON_COMMERCIAL, REDISTRIBUTABLE
+from curation.card_notes import facts, source_names
+from curation.exports.policy import REDISTRIBUTABLE
+from curation.front_matter import about_sources, front_matter, hub_licenses
+from curation.markdown import Markdown, code, grid, plain
 from curation.text import LICENSE_NAMES
 
 ATTRIBUTION_FILE = "ATTRIBUTION.txt"
 
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _CREDIT = """\
 The sounds of this export, and whom to credit. A licence that asks for attribution asks for this line, and for a word
 on what was changed; it stands at the end. The same is in the columns "attribution" and "modifications".
@@ -45,6 +44,8 @@ columns of the manifest, and beside a `<key>.txt` with the first text. The key i
 def readme(
     index: Mapping[str, Any],
     *,
+    sources: Sequence[str],
+    has_labels: bool,
     template: str,
     data_files: Mapping[str, str],
     features: Sequence[Mapping[str, Any]] | None,
@@ -53,25 +54,30 @@ def readme(
 
     Args:
         index: The facts of export.json.
+        sources: Of the clips that go out.
+        has_labels: Whether any of them has classes.
         template: Of captions.
         data_files: Pattern of the shards of each split.
         features: Columns for readers that cannot tell them from the files; None where they can.
     """
     clips = index["clips"]["exported"]
-    config = {"config_name": "default", "data_files": [{"split": s, "path": p} for s, p in data_files.items()]}
-    front: dict[str, Any] = {
-        **_license(list(index["licenses"])),
-        "size_categories": [next((name for most, name in _SIZES if clips < most), "n>1M")],
-        "tags": ["audio", "sound-effects", "audio-text-retrieval"],
-        "configs": [config],
-    }
-    if features is not None:
-        front["dataset_info"] = {"features": list(features)}
+    name, about = " and ".join(source_names(sources)), about_sources(sources)
+    front = front_matter(
+        name=name,
+        clips=clips,
+        license_ids=hub_licenses(index["licenses"]),
+        languages=about.languages,
+        annotations=about.annotations,
+        is_original=about.is_original,
+        has_labels=has_labels,
+        files={"default": [{"split": split, "path": path} for split, path in data_files.items()]},
+        features=features,
+    )
     how = _PARQUET if index["format"] == "parquet" else _TARS
     hint = "" if index["sample_rate"] == 48_000 else " Export for it with `--sample-rate 48000`."
     parts = [
-        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
-        "# Sounds and what they are called",
+        front.rstrip("\n"),
+        f"# {plain(name)}",
         f"{clips} clips, {index['hours']:.2f} hours, exported by `wavtext5k-curate export` from a manifest of "
         f"{index['clips']['in_manifest']}.",
         _splits(index),
@@ -97,38 +103,27 @@ def attribution(clips: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
         yield (" ".join(f"{clip['clip_id']}: {clip['attribution']}{changes}".split()) + "\n").encode()
 
 
-def _license(license_ids: Sequence[str]) -> dict[str, str]:
-    """Return the licence as the Hub names it; it has one for a whole data set."""
-    if len(license_ids) != 1:
-        return {"license": "other", "license_name": "mixed-see-each-clip"}
-    (license_id,) = license_ids
-    if name := facts()["licenses"][license_id]["hub"]:
-        return {"license": name}
-    return {"license": "other", "license_name": license_id}
-
-
 def _splits(index: Mapping[str, Any]) -> str:
-    lines = ["| split | clips | hours | shards |", "|---|---:|---:|---:|"]
-    for split, counts in index["splits"].items():
-        lines.append(f"| {split} | {counts['clips']} | {counts['hours']:.2f} | {counts['shards']} |")
-    return "\n".join(lines)
+    rows = [[split, found["clips"], found["hours"], found["shards"]] for split, found in index["splits"].items()]
+    return grid(["split", "clips", "hours", "shards"], rows)
 
 
 def _licenses(index: Mapping[str, Any]) -> str:
-    lines = ["| licence | clips | |", "|---|---:|---|"]
+    rows = []
     for license_id, clips in index["licenses"].items():
-        remark = "not for profit" if license_id in NON_COMMERCIAL else ""
-        remark = remark if license_id in REDISTRIBUTABLE else "may not be passed on: for your own use only"
-        lines.append(f"| {LICENSE_NAMES[license_id]} | {clips} | {remark} |")
+        condition = Markdown(facts()["licenses"][license_id]["condition"])
+        rows.append([LICENSE_NAMES[license_id], clips, license_id in REDISTRIBUTABLE, condition])
     credit = f"Every clip has its own licence and credit: columns `license`, `attribution`, and {ATTRIBUTION_FILE}."
-    return "\n".join([*lines, "", credit])
+    if not all(license_id in REDISTRIBUTABLE for license_id in index["licenses"]):
+        credit += " Some clips may not be passed on: this export is for your own use only."
+    return f"{grid(['licence', 'clips', 'copies may be passed on', 'on condition of'], rows)}\n\n{credit}"
 
 
 def _left_out(index: Mapping[str, Any]) -> str:
     counts: Mapping[str, int] = index["left_out"]
     if not counts:
         return "Nothing: every clip of the manifest is here."
-    lines = ["| reason | clips |", "|---|---:|", *(f"| {reason} | {clips} |" for reason, clips in counts.items())]
     kept = index["clips"]["text_only"]
     text = f" Of {kept} of them the text is here, without the sound." if kept else ""
-    return "\n".join([*lines, "", f"Each by name, with its reason, in left_out.parquet.{text}"])
+    rows = [[code(reason), clips] for reason, clips in counts.items()]
+    return f"{grid(['reason', 'clips'], rows)}\n\nEach by name, with its reason, in left_out.parquet.{text}"

@@ -35,6 +35,8 @@ class Resampled:
 def resample_flac(content: bytes, *, sample_rate: int) -> Resampled:
     """Return a mono FLAC at another rate in Hz; sound that resampling lifts above full scale is scaled to fit.
 
+    Sound shorter than one sample of the new rate gets silence behind it and comes out as one sample.
+
     Raises:
         soundfile.LibsndfileError: If the content cannot be decoded.
     """
@@ -63,6 +65,11 @@ def _blocks(content: bytes, sample_rate: int) -> Iterator[npt.NDArray[np.float32
     with soundfile.SoundFile(io.BytesIO(content)) as source:
         stream = soxr.ResampleStream(source.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
         left = source.frames
+        if left < (least := math.ceil(source.samplerate / sample_rate)):
+            short = np.zeros(least, np.float32)
+            short[:left] = source.read(dtype="float32")
+            yield stream.resample_chunk(short, last=True)
+            return
         while left > 0 and len(block := source.read(_BLOCK, dtype="float32")):
             left -= len(block)
             yield stream.resample_chunk(block, last=left <= 0)

@@ -7,7 +7,7 @@ the manifest and one group of clips, whatever the size of a shard.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from curation.exports import parquet, tars
 from curation.exports.folder import (
     WORK_FOLDER,
     Ledger,
+    check_place,
     claim_export,
     discard_work,
     is_finished,
@@ -30,10 +31,17 @@ from curation.exports.folder import (
 )
 from curation.exports.notes import ATTRIBUTION_FILE, attribution, readme
 from curation.exports.selection import ExportOptions, Selection, count, left_out_bytes, select
-from curation.exports.shards import ExportedClip, OpenShard, Shard, audio_sizes, groups, read_clips, share_out
-from curation.manifest import manifest_folder
+from curation.exports.shards import (
+    ExportedClip,
+    OpenShard,
+    Shard,
+    audio_sizes,
+    groups,
+    modified,
+    read_clips,
+    share_out,
+)
 from curation.rules import SAMPLE_RATE
-from curation.storage import is_local
 
 LEFT_OUT_FILE = "left_out.parquet"
 
@@ -75,9 +83,20 @@ def export(
         OSError: If the disk is full; run again to go on.
     """
     options = options or ExportOptions()
-    if _resolved(out) == _resolved(manifest_folder(manifest)):
-        raise ConfigError(f"{out}: --out must be another folder than the manifest's")
-    chosen = select(manifest, options)
+    return write_export(prepare_export(manifest, out, options=options), out, options=options, progress=progress)
+
+
+def prepare_export(manifest: Path, out: Path, *, options: ExportOptions) -> Selection:
+    """Return what goes out, before anything is written; arguments and errors are those of ``export``.
+
+    ConfigError here is of what was asked for; of ``write_export`` it is of what lies in the folder.
+    """
+    check_place(out, manifest)
+    return select(manifest, options)
+
+
+def write_export(chosen: Selection, out: Path, *, options: ExportOptions, progress: Progress) -> ExportReport:
+    """Bring the folder up to date with what goes out; arguments and errors are those of ``export``."""
     earlier = read_index(out)
     if earlier is not None and earlier["format"] != options.format and not options.overwrite:
         raise ConfigError(
@@ -96,8 +115,11 @@ def export(
         _write_shards(out, ledger, chosen, shards, sizes=sizes, options=options, progress=progress)
         _write_tables(out, ledger, chosen, shards, options)
         index = count(chosen, shards, options)
+        clips = chosen.take(_going_out(chosen), ["source", "labels"])
         text = readme(
             index,
+            sources=sorted(set(clips["source"].to_pylist())),
+            has_labels=any(map(len, clips["labels"].to_pylist())),
             template=options.template,
             data_files=_data_files(chosen, options),
             features=tars.README_FEATURES if options.format == "webdataset" else None,
@@ -152,7 +174,9 @@ def _write_shards(
             nonlocal done
             with opener(file) as writer:
                 for group in groups(shard.rows, sizes):
-                    writer.write(_read(chosen, group, options))
+                    clips = _read(chosen, group, options)
+                    writer.write(clips)
+                    ledger.scaled |= {clip.row["clip_id"]: clip.scaled for clip in clips if clip.scaled}
                     done += len(group)
                     progress(done, total)
 
@@ -170,15 +194,29 @@ def _read(chosen: Selection, group: list[int], options: ExportOptions) -> list[E
 
 
 def _write_tables(out: Path, ledger: Ledger, chosen: Selection, shards: list[Shard], options: ExportOptions) -> None:
-    credited = chosen.take(
-        sorted(row for rows in chosen.rows.values() for row in rows), ["clip_id", "attribution", "modifications"]
-    )
-    lines = attribution(clip for batch in credited.to_batches(max_chunksize=10_000) for clip in batch.to_pylist())
+    lines = attribution(_credited(chosen, ledger, options))
     contents: dict[str, Iterable[bytes]] = {LEFT_OUT_FILE: [left_out_bytes(chosen)], ATTRIBUTION_FILE: lines}
     if options.format == "webdataset":
         contents |= {name: [content] for name, content in tars.sizes_files(shards).items()}
     for name, parts in contents.items():
         write_file(out, ledger, name, partial(_fill, parts))
+
+
+def _going_out(chosen: Selection) -> list[int]:
+    return sorted(row for rows in chosen.rows.values() for row in rows)
+
+
+def _credited(chosen: Selection, ledger: Ledger, options: ExportOptions) -> Iterator[dict[str, Any]]:
+    """Give clip_id, attribution and modifications of each clip that goes out, as its row in a shard has them."""
+    silent = {chosen.clip_ids[row] for row in chosen.silent}
+    table = chosen.take(_going_out(chosen), ["clip_id", "attribution", "modifications"])
+    for batch in table.to_batches(max_chunksize=10_000):
+        for clip in batch.to_pylist():
+            if clip["clip_id"] not in silent:
+                scaled = ledger.scaled.get(clip["clip_id"], "")
+                done = modified(clip["modifications"], sample_rate=options.sample_rate, scaled=scaled)
+                clip["modifications"] = done
+            yield clip
 
 
 def _fill(parts: Iterable[bytes], file: IO[bytes]) -> None:
@@ -196,7 +234,3 @@ def _data_files(chosen: Selection, options: ExportOptions) -> dict[str, str]:
     if options.format == "parquet":
         return {split: f"{parquet.FOLDER}/{split}-*" for split in chosen.rows}
     return {split: f"{tars.split_folder(split, chosen.rows)}/*.tar" for split in chosen.rows}
-
-
-def _resolved(path: Path) -> Path:
-    return path.resolve() if is_local(path) else path

@@ -21,7 +21,7 @@ from curation.rules import SAMPLE_RATE
 from curation.text import parse_template
 
 FORMATS = ("parquet", "webdataset")
-EXPORT_VERSION = "1"
+EXPORT_VERSION = "2"
 """Raised when the same inputs give other files; older exports are then written anew."""
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")

@@ -35,6 +35,8 @@ class ExportedClip:
     texts: Sequence[str]
     audio: bytes | None
     """A FLAC; None: only its text goes out."""
+    scaled: str = ""
+    """How its modifications say that the export scaled it; "" where it did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +165,12 @@ def read_clips(
     return map_reads(read, rows, is_remote=not is_local(folder))
 
 
+def modified(modifications: Sequence[str], *, sample_rate: int, scaled: str) -> list[str]:
+    """Return a clip's modifications, with those of an export whose audio is at a rate in Hz."""
+    resampled = f"resampled: {SAMPLE_RATE} to {sample_rate} Hz" if sample_rate != SAMPLE_RATE else ""
+    return [*modifications, *filter(None, [resampled, scaled])]
+
+
 def _read_flac(file: Path, row: Mapping[str, Any]) -> bytes:
     try:
         with local_copy(file) as local:
@@ -184,8 +192,7 @@ def _at_rate(
         sound = resample_flac(content, sample_rate=sample_rate)
     except soundfile.LibsndfileError as error:
         raise ManifestError(f"{file}: cannot be decoded ({error.error_string}); build it again") from error
-    done = [f"resampled: {SAMPLE_RATE} to {sample_rate} Hz"]
-    done += [f"scaled: {sound.gain_db:.2f} dB"] if sound.gain_db else []
+    scaled = f"scaled: {sound.gain_db:.2f} dB" if sound.gain_db else ""
     changes = {
         "sha256": hashlib.sha256(sound.content).hexdigest(),
         "sample_rate": sample_rate,
@@ -193,6 +200,6 @@ def _at_rate(
         "duration_s": sound.num_samples / sample_rate,
         "peak_dbfs": sound.peak_dbfs,
         "rms_dbfs": sound.rms_dbfs,
-        "modifications": [*row["modifications"], *done],
+        "modifications": modified(row["modifications"], sample_rate=sample_rate, scaled=scaled),
     }
-    return ExportedClip(row=dict(row) | changes, texts=texts, audio=sound.content)
+    return ExportedClip(row=dict(row) | changes, texts=texts, audio=sound.content, scaled=scaled)

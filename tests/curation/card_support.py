@@ -12,11 +12,43 @@ import yaml
 from markdown_it import MarkdownIt
 
 from curation.arrow_tables import parquet_bytes, table_of
-from curation.manifest import DROPPED_FILE, FLAGS_FILE, FLAGS_SCHEMA, dropped_table, write_manifest
-from tests.curation.support import row
+from curation.manifest import (
+    DROPPED_FILE,
+    FLAGS_FILE,
+    FLAGS_SCHEMA,
+    STATISTICS_FILE,
+    dropped_table,
+    write_manifest,
+)
+from tests.curation import support
 
 HOSTILE = "</td><script>alert(1)</script> | *Eve* `x` [click](http://evil.example) $x$ \u202eoof\n# Head\n| a | b |"
 """What a page may call a sound: HTML, a cell's end, markup, a link, a right-to-left mark, a heading, a table."""
+
+
+def row(number: int = 1, **changes: Any) -> dict[str, Any]:
+    """Return a row whose file and group go by its clip_id, whatever that is."""
+    clip_id = changes.get("clip_id", f"soundbible-{number}")
+    return support.row(number, **{"duplicate_group": clip_id, "audio_path": f"audio/{clip_id}.flac"} | changes)
+
+
+def make_rows() -> list[dict[str, Any]]:
+    """Six clips of two sources whose counts are known by hand."""
+    site: dict[str, Any] = {"retrieved_at": "2026-01-02T03:04:05Z"}
+    other: dict[str, Any] = {
+        "source": "bigsoundbank",
+        "retrieved_at": "2026-03-01T00:00:00Z",
+        "license": "cc0-1.0",
+        "author": "",
+    }
+    return [
+        row(1, **site, description="A bell, rung twice.", num_samples=44_100, duration_s=1.0),
+        row(2, **site, description="A BELL, rung twice.", split="test", num_samples=88_200, duration_s=2.0),
+        row(3, **site, description="Wind - and rain", license="personal-use", duplicate_group="soundbible-2"),
+        row(4, **site, description="", title="Thunder", tags=[], author="Bob", license="unknown"),
+        row(5, **other, clip_id="bigsoundbank-0005", title="", description="One two three", split="val"),
+        row(6, **other, clip_id="bigsoundbank-0006", description="", captions=["Two words", "One more caption"]),
+    ]
 
 
 def lay_manifest(
@@ -36,7 +68,7 @@ def lay_manifest(
         for drop in lost:
             counts[drop["reason"]] = counts.get(drop["reason"], 0) + 1
         statistics = {"clips": len(rows), "dropped": counts, "options": {"min_duration_s": 0.1, "require": []}}
-        (folder / "statistics.json").write_text(json.dumps(statistics))
+        (folder / STATISTICS_FILE).write_text(json.dumps(statistics))
     if flags is not None:
         (folder / FLAGS_FILE).write_bytes(parquet_bytes(table_of(flags, FLAGS_SCHEMA, file=folder)))
     return folder

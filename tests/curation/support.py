@@ -117,3 +117,11 @@ def command(*arguments: str | Path) -> list[str]:
 def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run ``wavtext5k-curate`` and return its exit code, stdout and stderr."""
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+CAPTION_LIST = """view_link,download_link,title,description,fname,tags
+https://bigsoundbank.com/detail-0001-dog.html,https://x/0001.wav,Dog,A dog barks - twice.,0001.wav,
+https://bigsoundbank.com/detail-0002-cat.html,https://x/0002.wav,Cat,,0002.wav,
+https://soundbible.com/3-Two-Dogs.html,https://x/3.wav,Two dogs, Two dogs growl. ,two dogs_0.wav,"['dog', 'growl']"
+"""
+"""A small WavText5K.csv."""

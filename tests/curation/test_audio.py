@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,11 +13,9 @@ import soundfile
 
 from curation.audio import (
     UnusableAudioError,
-    decode,
     decoder_notes_off,
-    levels_dbfs,
+    listen,
     load_waveform,
-    probe,
     read_clip,
     resample,
     to_pcm,
@@ -22,6 +23,7 @@ from curation.audio import (
 )
 from curation.errors import AudioError
 from curation.filters import DropReason
+from tests.curation.hearing import hear
 from tests.support.audio import patch, truncate, write_html, write_noise, write_silence, write_tone, write_waveform
 
 
@@ -45,25 +47,25 @@ from tests.support.audio import patch, truncate, write_html, write_noise, write_
 )
 def test_decode_gives_the_samples_of_every_format(tmp_path, name, subtype, tolerance):
     path = write_tone(tmp_path / name, seconds=0.3, freq=1000, subtype=subtype)
-    decoded = decode(path)
-    assert (decoded.sample_rate, decoded.channels, decoded.subtype) == (44_100, 1, subtype)
+    heard = hear(path)
+    assert (heard.sound.sample_rate, heard.sound.channels, heard.sound.subtype) == (44_100, 1, subtype)
     expected = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(13_230) / 44_100)
-    assert decoded.waveform.dtype == np.float32
-    assert np.abs(decoded.waveform[2000:11_000] - expected[2000:11_000]).max() < tolerance
+    assert heard.waveform.dtype == np.float32
+    assert np.abs(heard.waveform[2000:11_000] - expected[2000:11_000]).max() < tolerance
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6, 8])
 def test_decode_mixes_channels_by_their_mean(tmp_path, channels):
     levels = np.arange(1, channels + 1) / 16
     path = write_waveform(tmp_path / "a.wav", np.tile(levels, (500, 1)), subtype="FLOAT")
-    decoded = decode(path)
-    assert decoded.channels == channels
-    assert decoded.waveform == pytest.approx(levels.mean())
+    heard = hear(path)
+    assert heard.sound.channels == channels
+    assert heard.waveform == pytest.approx(levels.mean())
 
 
 def test_decode_reads_by_content_not_by_name(tmp_path):
     path = write_tone(tmp_path / "a.mp3").rename(tmp_path / "b.wav")
-    assert decode(path).subtype == "MPEG_LAYER_III"
+    assert hear(path).sound.subtype == "MPEG_LAYER_III"
 
 
 def test_decode_hashes_samples_not_containers(tmp_path):
@@ -71,12 +73,12 @@ def test_decode_hashes_samples_not_containers(tmp_path):
     hashes = set()
     for name in ("a.wav", "a.flac", "a.aiff", "a.au", "a.caf", "a.w64"):
         soundfile.write(tmp_path / name, pcm, 44_100, subtype="PCM_16")
-        hashes.add(decode(tmp_path / name).pcm_sha256)
+        hashes.add(hear(tmp_path / name).sound.pcm_sha256)
     assert len(hashes) == 1
     soundfile.write(tmp_path / "rate.wav", pcm, 48_000)
     soundfile.write(tmp_path / "other.wav", pcm[::-1], 44_100)
     soundfile.write(tmp_path / "mono.wav", pcm.reshape(-1), 44_100)
-    others = {decode(tmp_path / name).pcm_sha256 for name in ("rate.wav", "other.wav", "mono.wav")}
+    others = {hear(tmp_path / name).sound.pcm_sha256 for name in ("rate.wav", "other.wav", "mono.wav")}
     assert len(hashes | others) == 4
 
 
@@ -84,7 +86,7 @@ def test_the_pcm_hash_is_what_its_docstring_says(tmp_path):
     path = write_noise(tmp_path / "a.wav", channels=2, seconds=2)
     samples, rate = soundfile.read(path, dtype="float32")
     assert (
-        decode(path).pcm_sha256
+        hear(path).sound.pcm_sha256
         == hashlib.sha256(struct.pack("<II", rate, 2) + samples.astype("<f4").tobytes()).hexdigest()
     )
 
@@ -111,21 +113,19 @@ def test_decode_says_what_a_file_is_instead(tmp_path, content, reason, message):
     path = tmp_path / "a.wav"
     path.write_bytes(content)
     with decoder_notes_off(), pytest.raises(UnusableAudioError, match=rf"a\.wav: .*{message}") as caught:
-        decode(path)
+        hear(path)
     assert caught.value.reason is reason
 
 
 def test_decode_names_the_first_bytes_of_a_web_page(tmp_path):
     path = write_html(tmp_path / "a.wav")
     with pytest.raises(AudioError, match=r"a\.wav: not audio: the first bytes are '<!DOCTYPE html>"):
-        decode(path)
-    with pytest.raises(AudioError, match="not audio"):
-        probe(path)
+        hear(path)
 
 
 def test_a_file_without_samples_is_empty(tmp_path):
     with pytest.raises(UnusableAudioError, match="no samples") as caught:
-        decode(write_silence(tmp_path / "a.wav", seconds=0))
+        hear(write_silence(tmp_path / "a.wav", seconds=0))
     assert caught.value.reason is DropReason.EMPTY_AUDIO
 
 
@@ -133,22 +133,22 @@ def test_a_file_without_samples_is_empty(tmp_path):
 def test_a_file_cut_in_half_is_truncated(tmp_path, name):
     path = truncate(write_noise(tmp_path / name, seconds=2))
     with pytest.raises(UnusableAudioError, match="truncated: ") as caught:
-        decode(path)
+        hear(path)
     assert caught.value.reason is DropReason.TRUNCATED
 
 
 def test_a_wav_that_lacks_a_hair_is_kept_and_says_so(tmp_path):
     path = truncate(write_noise(tmp_path / "a.wav", seconds=1), keep=0.995)
-    decoded = decode(path)
-    assert decoded.missing == pytest.approx(0.005, abs=0.0005)
-    assert len(decoded.waveform) == pytest.approx(0.995 * 44_100, abs=50)
+    heard = hear(path)
+    assert heard.sound.missing == pytest.approx(0.005, abs=0.0005)
+    assert len(heard.waveform) == pytest.approx(0.995 * 44_100, abs=50)
 
 
 def test_a_wav_written_to_a_pipe_is_not_truncated(tmp_path):
     path = write_noise(tmp_path / "a.wav", seconds=0.5)
     offset = path.read_bytes().index(b"data") + 4
     patch(patch(path, offset, "<I", 0xFFFFFFFF), 4, "<I", 0xFFFFFFFF)
-    assert len(decode(path).waveform) == 22_050
+    assert len(hear(path).waveform) == 22_050
 
 
 def test_a_header_that_declares_hours_costs_no_memory(tmp_path):
@@ -159,10 +159,10 @@ def test_a_header_that_declares_hours_costs_no_memory(tmp_path):
     struct.pack_into(">I", content, at + 8, 100_000)  # frames of 1152 samples: 43 minutes
     path.write_bytes(content)
     with decoder_notes_off():
-        claimed = probe(path).num_samples
-        decoded = decode(path)
+        claimed = soundfile.info(path).frames
+        heard = hear(path)
     assert claimed > 50_000_000
-    assert len(decoded.waveform) == pytest.approx(22_050, abs=3000)
+    assert len(heard.waveform) == pytest.approx(22_050, abs=3000)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -172,15 +172,15 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path, value):
     with pytest.raises(
         UnusableAudioError, match="NaN, infinite or absurdly large samples, the first is sample 700"
     ) as caught:
-        decode(write_waveform(tmp_path / "a.wav", waveform, subtype="FLOAT"))
+        hear(write_waveform(tmp_path / "a.wav", waveform, subtype="FLOAT"))
     assert caught.value.reason is DropReason.NOT_FINITE
 
 
 def test_decoding_stops_at_the_longest_duration(tmp_path):
     path = write_silence(tmp_path / "a.wav", seconds=3)
-    assert len(decode(path, max_duration_s=3).waveform) == 3 * 44_100
+    assert len(hear(path, max_duration_s=3).waveform) == 3 * 44_100
     with pytest.raises(UnusableAudioError, match=r"too long: more than 2\.5 s") as caught:
-        decode(path, max_duration_s=2.5)
+        hear(path, max_duration_s=2.5)
     assert caught.value.reason is DropReason.TOO_LONG
 
 
@@ -203,7 +203,7 @@ def test_16_bit_sound_comes_through_bit_for_bit(tmp_path):
     pcm = np.random.default_rng(0).integers(-32_768, 32_768, 44_100).astype(np.int16)
     pcm[:4] = [-32_768, 32_767, 0, -1]
     soundfile.write(tmp_path / "a.wav", pcm, 44_100)
-    kept, gain_db = to_pcm(decode(tmp_path / "a.wav").waveform)
+    kept, gain_db = to_pcm(hear(tmp_path / "a.wav").waveform)
     write_flac(tmp_path / "b.flac", kept)
     assert gain_db == 0.0
     assert np.array_equal(soundfile.read(tmp_path / "b.flac", dtype="int16")[0], pcm)
@@ -219,11 +219,14 @@ def test_sound_above_full_scale_is_scaled_not_clipped(peak):
     assert np.corrcoef(pcm, waveform)[0, 1] > 0.9999999
 
 
-def test_levels_are_relative_to_full_scale():
-    square = np.array([16_384, -16_384] * 100, dtype=np.int16)
-    assert levels_dbfs(square) == pytest.approx((-6.0206, -6.0206), abs=1e-4)
-    assert levels_dbfs(np.array([-32_768, 0], dtype=np.int16)) == pytest.approx((0.0, -3.0103), abs=1e-4)
-    assert levels_dbfs(np.zeros(5, dtype=np.int16)) == (-200.0, -200.0)
+@pytest.mark.parametrize(
+    ("samples", "peak_dbfs", "rms_dbfs"),
+    [([0.5, -0.5] * 100, -6.0206, -6.0206), ([-1.0, 0.0], 0.0, -3.0103), ([0.0] * 5, -200.0, -200.0)],
+)
+def test_levels_are_relative_to_full_scale(tmp_path, samples, peak_dbfs, rms_dbfs):
+    with listen(write_waveform(tmp_path / "a.wav", np.array(samples))) as sound:
+        written = sound.write_flac(tmp_path / "a.flac")
+    assert (written.peak_dbfs, written.rms_dbfs) == pytest.approx((peak_dbfs, rms_dbfs), abs=1e-4)
 
 
 def test_flac_bytes_are_the_same_every_time(tmp_path):
@@ -268,5 +271,47 @@ def test_load_waveform_names_a_file_that_gives_no_sound(tmp_path, make):
 def test_the_decoders_notes_stay_out_of_stderr(tmp_path, capfd):
     (tmp_path / "a.mp3").write_bytes(bytes(100) + b"\xff\xfb\x90" + bytes(5000))
     with decoder_notes_off(), pytest.raises(AudioError):
-        decode(tmp_path / "a.mp3")
+        hear(tmp_path / "a.mp3")
     assert capfd.readouterr().err == ""
+
+
+def test_stderr_is_away_until_the_last_thread_is_done_and_then_comes_back(tmp_path, capfd):
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+
+    def first():
+        with decoder_notes_off():
+            first_in.set()
+            assert second_in.wait(20)
+        first_out.set()
+
+    def second():
+        assert first_in.wait(20)
+        with decoder_notes_off():
+            second_in.set()
+            assert first_out.wait(20)
+            os.write(2, b"a note of the decoder\n")
+
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(first), threads.submit(second)]:
+            done.result()
+    os.write(2, b"back\n")
+    assert capfd.readouterr().err == "back\n"
+
+
+def test_many_threads_hear_odd_files_and_leave_stderr_as_it_was(tmp_path, capfd):
+    (tmp_path / "a.mp3").write_bytes(bytes(100) + b"\xff\xfb\x90" + bytes(5000))
+
+    def try_it(_):
+        with decoder_notes_off(), pytest.raises(AudioError):
+            hear(tmp_path / "a.mp3")
+
+    def lowest_free():
+        os.close(descriptor := os.dup(2))
+        return descriptor
+
+    before = lowest_free()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(try_it, range(200)))
+    os.write(2, b"back\n")
+    assert capfd.readouterr().err == "back\n"
+    assert lowest_free() == before

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from curation import decoding, headers
-from curation.audio import AUDIO_VERSION, UnusableAudioError, decode, listen, load_waveform
+from curation.audio import AUDIO_VERSION, UnusableAudioError, listen, load_waveform
 from curation.errors import AudioError
+from tests.curation.hearing import hear
 from tests.support.audio import truncate, write_riff, write_tone, write_with_ffmpeg
 
 av = pytest.importorskip("av", reason="PyAV is not installed (extra av)")
@@ -41,14 +42,14 @@ def failure_of(path):
 def test_pyav_decodes_what_libsndfile_cannot(tmp_path, name, codec, options, channels):
     path = tmp_path / name
     noise = write_with_ffmpeg(path, codec, channels=channels, sample_rate=48_000, options=options)
-    decoded = decode(path)
-    assert (decoded.sample_rate, decoded.channels) == (48_000, channels)
-    assert decoded.subtype.lower().removesuffix("float") == codec.removeprefix("lib")
-    assert len(decoded.waveform) == pytest.approx(48_000, abs=3000)
+    heard = hear(path)
+    assert (heard.sound.sample_rate, heard.sound.channels) == (48_000, channels)
+    assert heard.sound.subtype.lower().removesuffix("float") == codec.removeprefix("lib")
+    assert len(heard.waveform) == pytest.approx(48_000, abs=3000)
     if codec in LOSSLESS:
-        assert np.abs(decoded.waveform[:48_000] - noise.mean(axis=1)).max() <= LOSSLESS[codec]
+        assert np.abs(heard.waveform[:48_000] - noise.mean(axis=1)).max() <= LOSSLESS[codec]
     else:
-        assert np.std(decoded.waveform) == pytest.approx(np.std(noise.mean(axis=1)), rel=0.25)
+        assert np.std(heard.waveform) == pytest.approx(np.std(noise.mean(axis=1)), rel=0.25)
 
 
 @pytest.mark.parametrize(("name", "codec", "options"), FORMATS, ids=[f"{row[1]} in {row[0]}" for row in FORMATS])
@@ -125,7 +126,7 @@ def test_sound_shorter_than_its_film_is_whole(tmp_path):
             frame.pts = number * 1024
             container.mux(audio.encode(frame))
         container.mux([*audio.encode(None), *video.encode(None)])
-    assert len(decode(tmp_path / "a.mp4").waveform) == pytest.approx(44_100, abs=2100)
+    assert len(hear(tmp_path / "a.mp4").waveform) == pytest.approx(44_100, abs=2100)
 
 
 def test_names_and_titles_may_be_no_utf8(tmp_path):
@@ -134,7 +135,7 @@ def test_names_and_titles_may_be_no_utf8(tmp_path):
     assert b"Lavf" in content  # in a text field
     path = tmp_path / os.fsdecode(b"sonn\xe9.m4a")
     path.write_bytes(content.replace(b"Lavf", b"\xff\xfe\xe9\x80"))
-    assert len(decode(path).waveform) == 44_100
+    assert len(hear(path).waveform) == 44_100
 
 
 def test_the_text_after_a_wav_that_nothing_decodes_is_no_sound(tmp_path):

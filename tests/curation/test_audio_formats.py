@@ -13,9 +13,10 @@ import pytest
 import soundfile
 
 from curation import decoding
-from curation.audio import UnusableAudioError, decode, decoder_notes_off, listen
+from curation.audio import UnusableAudioError, decoder_notes_off, listen
 from curation.decoding import decode_into
 from curation.filters import DropReason
+from tests.curation.hearing import hear
 from tests.support.audio import (
     patch,
     truncate,
@@ -40,7 +41,7 @@ def verdict(path):
     """Return the reason and what was found, or "" and the number of samples."""
     try:
         with decoder_notes_off():
-            return "", len(decode(path, max_duration_s=3600).waveform)
+            return "", len(hear(path, max_duration_s=3600).waveform)
     except UnusableAudioError as error:
         return str(error.reason), error.problem
 
@@ -117,8 +118,8 @@ def test_any_number_of_bits_is_read_from_the_top(tmp_path, bits, magic):
     offset = 128 if width == 1 else 0  # 8 bits and fewer have no sign
     content = b"".join((value + offset).to_bytes(width, order, signed=width > 1) for value in values)
     fmt = wav_format(bits=bits, order=">" if magic == b"RIFX" else "<")
-    decoded = decode(write_riff(tmp_path / "a.wav", [(b"fmt ", fmt), (b"data", content)], magic=magic))
-    assert decoded.waveform == pytest.approx([step / 2 ** (bits - 1) for step in steps], abs=1e-7)
+    heard = hear(write_riff(tmp_path / "a.wav", [(b"fmt ", fmt), (b"data", content)], magic=magic))
+    assert heard.waveform == pytest.approx([step / 2 ** (bits - 1) for step in steps], abs=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +152,9 @@ def test_a_recorder_that_never_wrote_the_size_loses_nothing(tmp_path, riff_size,
     order = ">" if magic == b"RIFX" else "<"
     sound = np.random.default_rng(0).bytes(88_200)
     path = write_riff(tmp_path / "a.wav", [(b"fmt ", wav_format(order=order)), (b"data", sound)], magic=magic)
-    expected = decode(path).pcm_sha256
+    expected = hear(path).sound.pcm_sha256
     patch(patch(path, 4, f"{order}I", riff_size), data_size_at(path), f"{order}I", 0)
-    assert decode(path).pcm_sha256 == expected
+    assert hear(path).sound.pcm_sha256 == expected
 
 
 @pytest.mark.parametrize("text", [b"", b"INFO" + NOISE * 10])
@@ -264,13 +265,13 @@ def test_tags_after_an_mp3_are_no_sound(tmp_path, tail):
 def test_an_mp3_may_begin_with_zeros_or_inside_a_frame(tmp_path, head, name):
     whole = write_tone(tmp_path / "b.mp3", seconds=2)
     (tmp_path / name).write_bytes(head + whole.read_bytes())
-    assert decode(tmp_path / name).pcm_sha256 == decode(whole).pcm_sha256
+    assert hear(tmp_path / name).sound.pcm_sha256 == hear(whole).sound.pcm_sha256
 
 
 def test_a_flac_that_was_written_to_a_pipe_is_whole(tmp_path):
     path = write_noise(tmp_path / "a.flac", seconds=3, channels=2)
-    expected = decode(path).pcm_sha256
-    assert decode(set_flac_total(path, 0)).pcm_sha256 == expected
+    expected = hear(path).sound.pcm_sha256
+    assert hear(set_flac_total(path, 0)).sound.pcm_sha256 == expected
 
 
 @pytest.mark.parametrize(
@@ -324,9 +325,9 @@ def test_the_lowest_and_the_highest_rate_are_heard(tmp_path, rate):
 
 def test_a_thousand_channels_take_no_more_memory_than_one(tmp_path):
     path = write_waveform(tmp_path / "a.wav", np.full((300, 1024), 0.25))
-    decoded = decode(path)
-    assert (decoded.channels, len(decoded.waveform)) == (1024, 300)
-    assert np.all(decoded.waveform == 0.25)
+    heard = hear(path)
+    assert (heard.sound.channels, len(heard.waveform)) == (1024, 300)
+    assert np.all(heard.waveform == 0.25)
 
 
 def caf(channels, rate=44_100.0):
@@ -355,7 +356,7 @@ BOMBS = {
 }
 
 TRY = """
-import resource, sys
+import sys
 from pathlib import Path
 from curation.audio import UnusableAudioError, listen
 for name in sys.argv[1:]:
@@ -364,10 +365,11 @@ for name in sys.argv[1:]:
             print(name, "was heard")
     except UnusableAudioError:
         pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024)
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/status is Linux's")
 @pytest.mark.filterwarnings("default")
 def test_headers_that_declare_gigabytes_take_none(tmp_path):
     for name, content in BOMBS.items():

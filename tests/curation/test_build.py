@@ -264,6 +264,19 @@ def test_another_bit_depth_writes_all_audio_again(tmp_path):
         BuildOptions(bits=12)
 
 
+def test_clip_ids_that_differ_in_case_alone_need_a_disk_that_tells_them_apart(tmp_path):
+    twins = []
+    for number, key in enumerate(("A", "a")):
+        write_tone(tmp_path / "in" / f"{number}.wav", freq=300.0 + 400 * number)
+        twins.append(Entry(source="own", source_id=key, title=key, audio_file=f"{number}.wav"))
+    collection = Collection(entries=twins, root=tmp_path / "in")
+    curate(collection, tmp_path / "out", made_by="import csv", options=SERIAL)
+    assert len(read_manifest(tmp_path / "out")) == 2
+    (tmp_path / "out" / ".WORK").mkdir()  # as a disk that ignores case shows it
+    with pytest.raises(ManifestError, match="own-A and own-a would be one file on this disk"):
+        curate(collection, tmp_path / "out", made_by="import csv", options=SERIAL)
+
+
 def test_a_clip_id_that_two_entries_share_is_refused(tmp_path):
     twins = [Entry(source="own", source_id="1", title="a"), Entry(source="own", source_id="1", title="b")]
     with pytest.raises(ManifestError, match="two clips of own are both own-1"):
@@ -296,6 +309,24 @@ def test_parts_of_one_recording_are_on_one_side_of_a_split(tmp_path):
         sides.setdefault(clip["origin_id"], set()).add(clip["split"])
     assert [len(splits) for splits in sides.values()] == [1] * 6
     assert len(set.union(*sides.values())) > 1
+
+
+def test_a_clip_without_a_split_goes_where_its_recording_is_published(tmp_path):
+    entries = []
+    for number in range(12):
+        write_tone(tmp_path / "in" / f"{number}.wav", freq=200.0 + 50 * number)
+        entry = Entry(
+            source="own",
+            source_id=f"{number:02d}",
+            title="A tone",
+            audio_file=f"{number}.wav",
+            origin="freesound",
+            origin_id="1",
+            split="test" if number == 5 else "",
+        )
+        entries.append(entry)
+    curate(Collection(entries=entries, root=tmp_path / "in"), tmp_path / "out", made_by="import own", options=SERIAL)
+    assert read_manifest(tmp_path / "out")["split"].to_pylist() == ["test"] * 12
 
 
 def test_a_published_data_set_keeps_its_duplicates_together_and_its_splits(tmp_path):
@@ -367,6 +398,13 @@ def test_a_spoilt_journal_entry_is_no_entry(tmp_path):
         json.dumps(entry | {"sound": entry["sound"] | {"num_samples": "many"}}).encode(),
         json.dumps(entry | {"sound": entry["sound"] | {"modifications": [1]}}).encode(),
         json.dumps(entry | {"sound": entry["sound"] | {"fingerprint": "*"}}).encode(),
+        json.dumps(entry | {"sound": entry["sound"] | {"fingerprint": "AAAA"}}).encode(),
+        json.dumps(entry | {"sound": entry["sound"] | {"fingerprint": ""}}).encode(),
+        json.dumps(entry | {"sound": entry["sound"] | {"peak_dbfs": float("nan")}}).encode(),
+        json.dumps(entry | {"sound": entry["sound"] | {"sha256": "zz"}}).encode(),
+        json.dumps(entry | {"sound": entry["sound"] | {"num_samples": -5}}).encode(),
+        json.dumps(entry | {"sound": entry["sound"] | {"source_channels": 10**9}}).encode(),
+        json.dumps(entry | {"sound": entry["sound"] | {"flac_bytes": 1}}).encode(),
         json.dumps(entry | {"source_version": ["many", 1]}).encode(),
         json.dumps(entry | {"code": "another"}).encode(),
         json.dumps({key: value for key, value in entry.items() if key != "code"}).encode(),

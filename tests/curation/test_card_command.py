@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from tests.curation.card_support import Page, drop, lay_manifest
-from tests.curation.support import run
+from tests.curation.support import contents, run
 from tests.support.store import other_program, s3_server
 
 CAPTIONS = (
@@ -93,16 +93,16 @@ def test_card_of_a_caption_file(tmp_path):
     ("arguments", "code", "message"),
     [
         (["nowhere"], 1, "nowhere: no such manifest; build it with: wavtext5k-curate build"),
-        (["data", "--notes", "no.yaml"], 1, "no.yaml: no such notes file"),
+        (["data", "--notes", "no.yaml"], 2, "no.yaml: no such notes file"),
         (["data", "--source", "soundbible"], 2, "--source goes with --captions"),
         (["data", "--captions", "clotho"], 2, "--captions needs --out"),
         (["data", "--captions", "clotho", "--out", "a.md", "--croissant"], 2, "a caption file has none"),
-        (["list.csv", "--captions", "wavtext5", "--out", "a.md"], 1, "did you mean wavtext5k?"),
-        (["list.csv", "--captions", "wavtext5k", "--out", "a.md", "--source", "b"], 1, "sources there: bigsoundbank, "),
-        (["none.csv", "--captions", "wavtext5k", "--out", "a.md"], 1, "none.csv: no such file or folder"),
+        (["list.csv", "--captions", "wavtext5", "--out", "a.md"], 2, "did you mean wavtext5k?"),
+        (["list.csv", "--captions", "wavtext5k", "--out", "a.md", "--source", "b"], 2, "sources there: bigsoundbank, "),
+        (["none.csv", "--captions", "wavtext5k", "--out", "a.md"], 2, "none.csv: no such file or folder"),
         (["data", "--out", "mine"], 1, "mine/README.md: not written by wavtext5k-curate card; name another --out"),
-        (["data", "--out", "folder"], 1, "folder/README.md: a folder, expected a file or nothing"),
-        (["data", "--out", "list.csv"], 1, "list.csv"),
+        (["data", "--out", "folder"], 2, "folder/README.md: a folder, expected a file or nothing"),
+        (["data", "--out", "list.csv"], 2, "list.csv: --out must be a folder, or a file ending in .md"),
         (["data", "--out", "http://x/y"], 2, "http:// holds no folders"),
         ([], 2, "Missing argument 'MANIFEST'"),
     ],
@@ -118,7 +118,7 @@ def test_card_refuses_what_cannot_be(tmp_path, monkeypatch, arguments, code, mes
     done = card(*arguments)
     assert done.exit_code == code, done.output
     assert isinstance(done.exception, SystemExit)
-    assert message in " ".join(done.stderr.split()), done.stderr
+    assert message in " ".join(done.stderr.replace("│", " ").split()), done.stderr
     assert done.stdout == ""
     assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "mine" / "README.md").read_text() == "# My own\n"
@@ -131,6 +131,49 @@ def test_card_overwrites_someone_elses_on_demand_and_its_own_always(tmp_path):
     assert not (folder / "README.md").exists()
     assert card(folder, "--overwrite").exit_code == 0
     assert card(folder).exit_code == 0
+
+
+def test_a_readme_that_only_speaks_of_the_command_is_someone_elses(tmp_path):
+    folder = lay_manifest(tmp_path)
+    assert card(folder, "--no-croissant").exit_code == 0
+    line = next(line for line in (folder / "README.md").read_text().splitlines() if "Written by" in line)
+    for mine in (
+        "My croissants were written by wavtext5k-curate; this was not.\n",
+        f"Cards begin with `{line}`.\n",
+        "# Mine\n<!-- Written by wavtext5k-curate card, long ago -->\n",
+    ):
+        (folder / "README.md").write_text(mine)
+        done = card(folder)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "README.md: not written by wavtext5k-curate card; name another --out" in done.stderr
+        assert (folder / "README.md").read_text() == mine
+        assert not (folder / "croissant.json").exists()
+
+
+@pytest.mark.parametrize("name", ["README.md", "croissant.json"])
+@pytest.mark.parametrize("edit", [lambda text: text.replace("SoundBible", "Bells", 1), lambda text: text + "\n"])
+def test_what_someone_edited_is_not_replaced_unasked(tmp_path, name, edit):
+    folder = lay_manifest(tmp_path)
+    assert card(folder).exit_code == 0
+    written = (folder / name).read_text()
+    (folder / name).write_text(edited := edit(written))
+    assert edited != written
+    done = card(folder)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"{name}: edited since wavtext5k-curate card wrote it; move what was added into card.yaml" in done.stderr
+    assert (folder / name).read_text() == edited
+    assert card(folder, "--overwrite").exit_code == 0
+    assert (folder / name).read_text() == written
+
+
+def test_a_name_that_is_not_unicode_is_refused(tmp_path):
+    folder = lay_manifest(tmp_path)
+    before = contents(folder)
+    done = run("card", folder, "--name", b"Bells \xff".decode(errors="surrogateescape"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "not Unicode text" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert contents(folder) == before
 
 
 def test_card_of_a_manifest_in_a_store_is_the_same_as_on_disk(tmp_path, monkeypatch):

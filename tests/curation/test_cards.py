@@ -3,38 +3,21 @@ import os
 import re
 from pathlib import Path
 
-import datasets
 import pytest
-import yaml
 
 from crawler.items import LICENSES
-from curation.card_notes import Notes, PublishedFigure, facts, read_notes
+from curation.card_notes import Notes, facts, read_notes
 from curation.cards import MARK, captions_card, manifest_card
 from curation.datasets import READERS, read_collection
 from curation.entries import Collection, Entry
 from curation.errors import ConfigError, ManifestError
 from curation.filters import DropReason
-from curation.front_matter import front_matter
 from curation.manifest import write_manifest
-from curation.markdown import code, listing, plain, shown
-from tests.curation.card_support import HOSTILE, Page, drop, lay_manifest
-from tests.curation.support import row
+from curation.markdown import code, grid, listing, plain, shown
+from curation.marks import is_unchanged
+from tests.curation.card_support import HOSTILE, Page, drop, lay_manifest, make_rows, row
 
 CARDS = Path(__file__).parents[2] / "data_cards"
-
-
-def make_rows():
-    """Six clips of two sources whose counts are known by hand."""
-    site = {"retrieved_at": "2026-01-02T03:04:05Z"}
-    other = {"source": "bigsoundbank", "retrieved_at": "2026-03-01T00:00:00Z", "license": "cc0-1.0", "author": ""}
-    return [
-        row(1, **site, description="A bell, rung twice.", num_samples=44_100, duration_s=1.0),
-        row(2, **site, description="A BELL, rung twice.", split="test", num_samples=88_200, duration_s=2.0),
-        row(3, **site, description="Wind - and rain", license="personal-use", duplicate_group="soundbible-2"),
-        row(4, **site, description="", title="Thunder", tags=[], author="Bob", license="unknown"),
-        row(5, **other, clip_id="bigsoundbank-0005", title="", description="One two three", split="val"),
-        row(6, **other, clip_id="bigsoundbank-0006", description="", captions=["Two words", "One more caption"]),
-    ]
 
 
 def test_a_card_counts_what_is_there(tmp_path):
@@ -110,7 +93,7 @@ def test_a_card_renders_as_headings_and_whole_tables(tmp_path):
     card = manifest_card(lay_manifest(tmp_path, make_rows(), dropped=[drop(9)]), Notes()).text
     page = Page(card)
     assert card.startswith("---\n")
-    assert MARK in card
+    assert is_unchanged(card.encode(), MARK)
     assert page.headings == [
         "BigSoundBank and SoundBible",
         "What it is for",
@@ -173,6 +156,17 @@ def test_plain_text(text, expected):
     assert plain(plain(text)) == expected
 
 
+def test_a_table_holds_what_its_cells_hold():
+    made = grid(["a", "b"], [["x | y", 1000], ["<b>", True]])
+    assert made.split("\n") == ["| a | b |", "| --- | --- |", "| x &#124; y | 1,000 |", "| &lt;b&gt; | yes |"]
+
+
+def test_a_card_says_what_a_split_depends_on(tmp_path):
+    said = " ".join(manifest_card(lay_manifest(tmp_path), Notes()).text.split())
+    assert "clips that sound the same and parts of one recording are one group" in said
+    assert "it can change when its own group gets another first clip" in said
+
+
 def test_numbers_are_shown_with_as_many_digits_as_they_need():
     assert [shown(value) for value in (4525, 12.4955, 0.22, 0.000417, 0.0, True)] == [
         "4,525",
@@ -191,81 +185,6 @@ def test_what_people_know_covers_every_licence_reason_and_data_set():
     assert set(facts()["licenses"]) == set(LICENSES)
     assert set(facts()["reasons"]) == set(DropReason)
     assert set(facts()["sources"]) == {"soundbible", "bigsoundbank", *READERS} - {"wavtext5k", "csv", "folder"}
-
-
-def test_notes_go_into_the_card_and_numbers_do_not(tmp_path):
-    file = tmp_path / "card.yaml"
-    file.write_text(
-        "name: Door sounds\nversion: 1.10\nlanguages: [no]\ncontact: a@b.example\nbiases: [Doors *only*]\n"
-        "sections:\n  Maintenance: Once a |year|.\n".replace("1.10", "1.10.0"),
-        encoding="utf-8-sig",
-    )
-    notes = read_notes(file)
-    assert (notes.version, notes.languages) == ("1.10.0", ("no",))
-    card = manifest_card(lay_manifest(tmp_path), notes)
-    assert card.name == "Door sounds"
-    assert Page(card.text).front["language"] == ["no"]
-    assert "# Door sounds\n" in card.text
-    assert "- Doors *only*\n" in card.text
-    assert "## Maintenance\n\nOnce a |year|.\n" in card.text
-    assert "Write to a@b.example" in card.text
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"sumary: x", r"unknown key 'sumary'; did you mean summary\?"),
-        (b"a: [", "not YAML"),
-        (b"- a", "must hold keys such as 'summary:', found list"),
-        (b"name: \xff", "not UTF-8 text"),
-        (b"name: a\nname: b", "key 'name' stands twice"),
-        (b"version: 1.0", "must be a semantic version such as 1.0.0, got '1.0'"),
-        (b"date_published: 31.1.2026", "must be a day such as 2026-01-31"),
-        (b"url: example.org", "must be an http or https address"),
-        (b"biases: Doors", "biases must be a list, got 'Doors'"),
-        (b"biases: [a: b]", "must be a list of texts"),
-        (b"summary: {a: b}", "summary must be a text"),
-        (b"languages: [English]", "codes of two or three letters"),
-        (b"sections: [a]", "must be texts by heading"),
-        (b"published: [{what: a}]", "must have what, printed and where"),
-        (b"published: [{what: a, printed: many, where: b}]", "printed must be a number, got 'many'"),
-        (b"name: ' '", "name must be one line"),
-    ],
-)
-def test_broken_notes_are_refused_with_their_key(tmp_path, content, message):
-    file = tmp_path / "card.yaml"
-    file.write_bytes(content)
-    with pytest.raises(ConfigError, match=message):
-        read_notes(file)
-
-
-def test_notes_may_be_empty(tmp_path):
-    file = tmp_path / "card.yaml"
-    file.write_text("summary:\n")
-    assert read_notes(file) == Notes()
-    file.write_text("# nothing yet\n")
-    assert read_notes(file) == Notes()
-
-
-@pytest.mark.parametrize(
-    ("printed", "value", "verdict"),
-    [
-        ("12.50", 12.4955, "the same"),
-        ("12.5", 12.5098, "the same"),
-        ("12.50", 12.5098, "not the same"),
-        ("4,525", 4525, "the same"),
-        ("4,505", 4525, "not the same"),
-        ("25.48", None, "cannot be counted from this"),
-    ],
-)
-def test_a_printed_figure_is_compared_as_it_is_rounded(printed, value, verdict):
-    assert PublishedFigure(figure="", what="", printed=printed, where="").verdict(value) == verdict
-
-
-def test_a_published_figure_must_be_one_that_is_counted(tmp_path):
-    notes = Notes(published=(PublishedFigure(figure="clipz", what="a", printed="1", where="b"),))
-    with pytest.raises(ConfigError, match="figure 'clipz' is not one of clips, titles"):
-        manifest_card(lay_manifest(tmp_path), notes)
 
 
 def test_a_manifest_alone_gets_a_card_that_says_what_is_not_known(tmp_path):
@@ -323,58 +242,6 @@ def test_a_broken_file_beside_the_manifest_is_named(tmp_path, name, content, mes
         manifest_card(folder, Notes())
 
 
-def test_front_matter_is_what_the_hub_and_datasets_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
-    folder = lay_manifest(tmp_path / "data", make_rows(), dropped=[drop(9)])
-    (folder / "README.md").write_text(manifest_card(folder, Notes()).text, encoding="utf-8")
-    front = Page((folder / "README.md").read_text(encoding="utf-8")).front
-    assert (front["license"], front["license_name"]) == ("other", "mixed-see-each-clip")
-    assert front["language"] == ["en"]
-    assert front["size_categories"] == ["n<1K"]
-    assert front["source_datasets"] == ["original"]
-    assert front["annotations_creators"] == ["found"]
-    assert front["task_categories"] == ["text-to-audio"]
-    loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))["train"]
-    assert loaded["clip_id"][:2] == ["bigsoundbank-0005", "bigsoundbank-0006"]
-    assert loaded.features._to_yaml_list() == front["dataset_info"][0]["features"]
-    lost = datasets.load_dataset(str(folder), "dropped", cache_dir=str(tmp_path / "cache"))["train"]
-    assert lost["reason"] == ["silent"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"license_ids": {"cc-by-3.0": "cc-by-33"}}, "license is 'cc-by-33', the Hub knows: cc0-1.0, "),
-        ({"annotations": ["by hand"]}, "annotations_creators is 'by hand', the Hub knows: "),
-        ({"tags": ["a: b\n- c"]}, "tag .* must be letters"),
-    ],
-)
-def test_front_matter_refuses_what_the_hub_does_not_know(changes, message):
-    values = {"name": "x", "clips": 1, "license_ids": {}, "languages": ["en"], "annotations": ["found"]}
-    with pytest.raises(ConfigError, match=message):
-        front_matter(**(values | {"is_original": True, "has_labels": False} | changes))
-
-
-@pytest.mark.parametrize(
-    ("clips", "size"),
-    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (4525, "1K<n<10K"), (10**6, "1M<n<10M"), (10**9, "n>1T")],
-)
-def test_front_matter_names_the_size(clips, size):
-    block = front_matter(
-        name="a: b",
-        clips=clips,
-        license_ids={"remarc": ""},
-        languages=["en"],
-        annotations=["found"],
-        is_original=False,
-        has_labels=True,
-    )
-    front = yaml.safe_load(block.split("---\n")[1])
-    assert front["size_categories"] == [size]
-    assert (front["pretty_name"], front["license"], front["license_name"]) == ("a: b", "other", "remarc")
-    assert front["task_categories"] == ["text-to-audio", "audio-classification"]
-
-
 def test_a_caption_file_alone_gets_a_card_without_sound(tmp_path):
     file = tmp_path / "list|1.csv"
     file.write_text("x")
@@ -398,7 +265,7 @@ def test_a_caption_file_alone_gets_a_card_without_sound(tmp_path):
 def test_a_committed_card_is_whole_and_has_notes(name):
     card = (CARDS / f"{name}.md").read_text(encoding="utf-8")
     page = Page(card)
-    assert MARK in card
+    assert is_unchanged(card.encode(), MARK)
     assert page.headings[0] == read_notes(CARDS / f"{name}.yaml").name
     for table in page.tables:
         assert len({len(cells) for cells in table}) == 1, table

@@ -120,6 +120,13 @@ def test_a_cluster_that_shares_only_the_store_makes_the_same_bytes(store, two_wo
     assert "ERROR" not in two_workers.logs()
 
 
+def test_relative_folders_are_the_clients(raw, two_workers, whole):
+    arguments = ["--raw", raw.name, "--out", "relative", "--scheduler", two_workers.address]
+    done = subprocess.run(command("build", *arguments), cwd=raw.parent, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert contents(raw.parent / "relative") == whole
+
+
 def test_a_killed_client_goes_on_where_it_was(store, two_workers, whole, tmp_path):
     kill_clients_until_done(store, two_workers, whole, tmp_path, marks=(4,))
 

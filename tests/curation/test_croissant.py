@@ -1,5 +1,6 @@
 """croissant.json, judged by mlcroissant."""
 
+import dataclasses
 import hashlib
 import json
 import socket
@@ -9,10 +10,11 @@ import pytest
 
 from curation.card_notes import Notes, facts
 from curation.cards import manifest_card
-from curation.croissant import croissant_bytes
+from curation.croissant import MARK, croissant_bytes
+from curation.errors import ConfigError
 from curation.manifest import DROPPED_SCHEMA, SCHEMA, read_manifest
-from tests.curation.card_support import HOSTILE, drop, lay_manifest
-from tests.curation.support import row
+from curation.marks import is_unchanged
+from tests.curation.card_support import HOSTILE, drop, lay_manifest, row
 
 # What mlcroissant uses: rdflib warns of itself, pandas of how it is called.
 pytestmark = [
@@ -138,6 +140,21 @@ def test_every_licence_has_an_address_or_a_name(tmp_path, license_id):
     described = json.loads(lay(tmp_path, [row(1, license=license_id)]).read_bytes())
     assert len(described["license"]) == 1
     assert described["license"][0]
+
+
+def test_a_file_tells_whether_it_is_as_it_was_written(tmp_path):
+    content = lay(tmp_path).read_bytes()
+    assert is_unchanged(content, MARK)
+    assert not is_unchanged(content.replace(b"sound effects", b"sounds"), MARK)
+    assert not is_unchanged(content.replace(b"sha256 ", b"sha256 0", 1), MARK)
+    assert not is_unchanged(b'{"description": "written by wavtext5k-curate"}', MARK)
+
+
+def test_a_name_that_is_not_unicode_is_refused(tmp_path):
+    folder = lay_manifest(tmp_path)
+    card = manifest_card(folder, Notes())
+    with pytest.raises(ConfigError, match=r"not Unicode text: .* half a character"):
+        croissant_bytes(folder, dataclasses.replace(card, name="Bells \udcff"), Notes())
 
 
 def test_the_same_data_give_the_same_bytes(tmp_path):

@@ -7,11 +7,15 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import Executor, Future
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from curation import engine
 from curation.engine import WorkerDied, available_cores, run_tasks
+from curation.machines import Machines, NoWorkersError
 from tests.curation import workers as work
 from tests.support.cluster import group, is_ended
 
@@ -66,10 +70,10 @@ def test_zero_workers_stay_in_this_process_and_two_do_not(tmp_path, monkeypatch,
 
 
 def test_results_come_as_they_end():
-    tasks = [2.0, *[0.01] * 30]
+    tasks = [1.0, *[0.01] * 30]
     ended = [task for task, _ in run_tasks(work.sleep, tasks, workers=2)]
     assert sorted(ended) == sorted(tasks)
-    assert ended[-1] == 2.0
+    assert ended[0] == 0.01
 
 
 def test_tasks_are_handed_out_as_they_are_needed(tmp_path):
@@ -205,3 +209,32 @@ def test_a_killed_parent_leaves_no_worker_behind(tmp_path):
     process.communicate(timeout=10)  # workers inherit stdout: it ends when the last of them has
     assert is_ended(process.pid)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_in_this_process_waits_for_the_end_of_a_task(tmp_path):
+    tasks = [(tmp_path, number) for number in range(3)]
+    with pytest.raises(KeyboardInterrupt):
+        list(run_tasks(work.interrupted, tasks, workers=0))
+    assert [path.name for path in tmp_path.iterdir()] == ["0.txt"]
+
+
+class Broken(Executor):
+    """Machines whose answers are lost on their way."""
+
+    def submit(self, function, /, *arguments, **options):
+        future = Future()
+        future.set_exception(ValueError("not enough values to unpack (expected 3, got 1)"))
+        return future
+
+
+def no_workers():
+    raise NoWorkersError("this machine: no workers for 15 s")
+
+
+@pytest.mark.parametrize("slots", [lambda: 1, no_workers])
+def test_what_machines_lose_is_done_one_by_one(monkeypatch, slots):
+    machines = Machines(executor=Broken(), slots=slots, deaths=(ValueError,))
+    monkeypatch.setattr(engine, "_machines", lambda workers, scheduler: nullcontext(machines))
+    done = dict(run_tasks(work.die_on_seven, range(5, 9), workers=2))
+    assert {number: result for number, result in done.items() if number != 7} == {5: 25, 6: 36, 8: 64}
+    assert isinstance(done[7], WorkerDied)

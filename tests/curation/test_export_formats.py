@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,8 +23,9 @@ from webdataset import tariterators
 from curation.exports.policy import Policy
 from curation.exports.run import export
 from curation.exports.selection import ExportOptions
-from curation.manifest import SCHEMA, read_manifest
+from curation.manifest import SCHEMA, read_manifest, write_manifest
 from tests.curation.curated import make_manifest
+from tests.support.audio import write_waveform
 
 CLIPS = [
     {"tags": [], "split": "train"},
@@ -234,8 +237,10 @@ def test_the_readme_says_what_is_where_and_under_which_licence(curated, parquet,
             zip(("train", "val", "test"), paths, strict=True)
         )
         assert (front["license"], front["license_name"]) == ("other", "mixed-see-each-clip")
-        assert "| CC0 1.0 | 1 |" in text
-        assert "| license_excluded | 1 |" in text
+        assert "| CC0 1.0 | 1 | yes | none |" in text
+        assert (front["pretty_name"], front["language"]) == ("Clotho and SoundBible", ["en"])
+        assert {"audio", "sound-effects", "clap"} <= set(front["tags"])
+        assert "| `license_excluded` | 1 |" in text
     assert "--sample-rate 48000" in (tars / "README.md").read_text(encoding="utf-8")
 
 
@@ -248,7 +253,10 @@ def test_one_licence_is_named_as_the_hub_knows_it(tmp_path, curated):
         front = yaml.safe_load((tmp_path / "README.md").read_text(encoding="utf-8").split("---")[1])
         assert front.items() >= expected.items()
     assert front["license_name"] == "personal-use"
-    assert "may not be passed on: for your own use only" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| personal use only | 1 | no | personal use only |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "may not be passed on: this export is for your own use only" in (tmp_path / "README.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_everyone_is_credited_in_one_line(curated, parquet):
@@ -256,6 +264,42 @@ def test_everyone_is_credited_in_one_line(curated, parquet):
     credited = [line for line in lines if line.startswith(("soundbible-", "clotho-"))]
     assert len(credited) == 4
     assert credited[1] == 'soundbible-1: "Bell" by Ann, CC BY 3.0; changed: resampled: 48000 to 44100 Hz'
+
+
+def credits_of(folder):
+    lines = (folder / "ATTRIBUTION.txt").read_text(encoding="utf-8").splitlines()
+    return {line.partition(": ")[0]: line for line in lines if line.startswith("soundbible-")}
+
+
+@pytest.mark.parametrize("format_", ["parquet", "webdataset"])
+def test_credits_say_what_the_rows_say_was_changed(tmp_path, format_):
+    curated = make_manifest(tmp_path / "curated", {}, {"modifications": []}, {"license": "personal-use"})
+    square = np.sign(np.sin(2 * np.pi * 1000 * np.arange(8_820) / 44_100 + 0.1)) * 32_767 / 32_768
+    loud = write_waveform(curated / "audio/soundbible-2.flac", square).read_bytes()
+    rows = read_manifest(curated).to_pylist()
+    rows[1] |= {"sha256": hashlib.sha256(loud).hexdigest(), "num_samples": 8_820, "duration_s": 0.2}
+    write_manifest(curated, rows)
+    out = tmp_path / "out"
+    keep_text = format_ == "parquet"
+    options = ExportOptions(format=format_, sample_rate=48_000, shard_bytes=1000, keep_text=keep_text)
+    with pytest.MonkeyPatch.context() as patched:  # stopped after all shards, so that they are not read again
+        patched.setattr("curation.exports.run._write_tables", lambda *arguments: sys.exit(9))
+        with pytest.raises(SystemExit):
+            export(curated, out, options=options)
+    export(curated, out, options=options)
+    if format_ == "parquet":
+        found = [row for file in sorted(out.glob("data/*")) for row in pq.read_table(file).to_pylist()]
+    else:
+        found = [sample["json"]["original_data"] for sample in samples(out / "train")]
+    said = {row["clip_id"]: row["modifications"] for row in found}
+    assert said["soundbible-1"] == ["resampled: 48000 to 44100 Hz", "resampled: 44100 to 48000 Hz"]
+    assert said["soundbible-2"][0] == "resampled: 44100 to 48000 Hz"
+    assert said["soundbible-2"][1].startswith("scaled: -")
+    assert ("soundbible-3" in said) == keep_text
+    credited = credits_of(out)
+    assert credited.keys() == said.keys()
+    for clip_id, line in credited.items():
+        assert line.endswith(f"; changed: {', '.join(said[clip_id])}")
 
 
 def test_left_out_is_a_table_that_says_why(parquet):

@@ -143,6 +143,16 @@ def test_resampling_keeps_pitch_length_and_bits(tmp_path, subtype, seconds):
         assert found.gain_db == 0.0
 
 
+@pytest.mark.parametrize("num_samples", range(1, 8))
+@pytest.mark.parametrize("sample_rate", [8_000, 48_000])
+def test_a_clip_of_a_few_samples_stays_a_clip(tmp_path, num_samples, sample_rate):
+    file = write_waveform(tmp_path / "a.flac", np.full(num_samples, 0.5))
+    found = resample_flac(file.read_bytes(), sample_rate=sample_rate)
+    (tmp_path / "b.flac").write_bytes(found.content)
+    assert soundfile.info(tmp_path / "b.flac").frames == found.num_samples >= 1
+    assert -60 < found.rms_dbfs <= found.peak_dbfs <= 0
+
+
 def test_sound_that_resampling_lifts_above_full_scale_is_scaled(tmp_path):
     square = np.sign(np.sin(2 * np.pi * 1000 * np.arange(44_100) / 44_100 + 0.1)) * 32_767 / 32_768
     file = write_waveform(tmp_path / "a.flac", square)

@@ -7,15 +7,16 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
 from curation.cli import app
-from curation.figures import draw_figures, figure_bytes
+from curation.figures import NAMES, draw_figures, figure_bytes, is_figure
 from curation.manifest import DROPPED_SCHEMA, write_manifest
 from curation.words import STOP_WORDS
-from tests.curation.support import row, run
-from tests.curation.test_stats_command import CSV
+from tests.curation.card_support import drop, lay_manifest
+from tests.curation.support import CAPTION_LIST, row, run
 
 MANIFEST_FIGURES = ["words", "text_lengths", "durations", "sample_rates", "licences", "splits"]
 
@@ -44,7 +45,7 @@ def texts_of(figure):
 
 def test_a_manifest_gives_every_figure_and_text_alone_two():
     dropped = pd.DataFrame({"reason": ["silent", "silent", "no_text"]})
-    assert list(draw_figures("mine", clips(), dropped)) == [*MANIFEST_FIGURES, "dropped"]
+    assert list(draw_figures("mine", clips(), dropped)) == [*MANIFEST_FIGURES, "dropped"] == list(NAMES)
     assert list(draw_figures("mine", clips())) == MANIFEST_FIGURES
     text_alone = clips().drop(columns=["license", "source_sample_rate", "split"])
     assert list(draw_figures("mine", text_alone)) == ["words", "text_lengths"]
@@ -128,7 +129,7 @@ def test_non_latin_words_are_text_in_the_svg():
 def test_the_command_writes_png_and_svg_of_each_data_set(tmp_path):
     write_manifest(tmp_path / "bells", [row(1), row(2, duration_s=1.0, num_samples=44_100)])
     published = tmp_path / "WavText5K.csv"
-    published.write_text(CSV, encoding="utf-8")
+    published.write_text(CAPTION_LIST, encoding="utf-8")
     out = tmp_path / "figures"
     one = run("figures", tmp_path / "bells", "--out", out)
     assert one.returncode == 0, one.stderr
@@ -157,5 +158,59 @@ def test_the_command_refuses_what_it_cannot_do(tmp_path):
     write_manifest(tmp_path / "bells", [row(1)])
     (tmp_path / "file").write_text("here")
     blocked = CliRunner().invoke(app, ["figures", str(tmp_path / "bells"), "--out", str(tmp_path / "file")])
-    assert (blocked.exit_code, blocked.stdout) == (1, "")
-    assert str(tmp_path / "file") in blocked.stderr
+    assert (blocked.exit_code, blocked.stdout) == (2, "")
+    assert "--out must be a folder" in blocked.stderr
+
+
+def figures(*arguments):
+    return CliRunner().invoke(app, ["figures", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+def test_without_out_figures_go_into_a_folder_of_that_name(tmp_path, monkeypatch):
+    write_manifest(tmp_path / "bells", [row(1)])
+    monkeypatch.chdir(tmp_path)
+    done = figures("bells")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[0] == "figures/words.png"
+    assert (tmp_path / "figures" / "words.svg").is_file()
+
+
+def draw(figure):
+    """Draw what someone else may have drawn with matplotlib."""
+    plain = Figure()
+    plain.savefig(figure)
+    return figure.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["words.png", "splits.svg", "dropped.png"])
+def test_a_figure_that_someone_else_drew_is_not_replaced_unasked(tmp_path, name):
+    write_manifest(tmp_path / "bells", [row(1)])
+    out = tmp_path / "figures"
+    out.mkdir()
+    mine = draw(out / name)
+    assert not is_figure(mine)
+    refused = figures(tmp_path / "bells", "--out", out)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert f"{name}: not drawn by wavtext5k-curate figures; name another --out, or add --overwrite" in refused.stderr
+    assert [file.name for file in out.iterdir()] == [name]
+    assert (out / name).read_bytes() == mine
+    assert figures(tmp_path / "bells", "--out", out, "--overwrite").exit_code == 0
+    assert is_figure((out / "words.png").read_bytes())
+    assert (name == "dropped.png") == (mine == (out / name).read_bytes())  # which this manifest does not give
+
+
+def test_figures_that_are_drawn_no_more_go_and_all_else_stays(tmp_path):
+    lay_manifest(tmp_path / "bells", dropped=[drop(9)])
+    out = tmp_path / "figures"
+    assert figures(tmp_path / "bells", "--out", out).exit_code == 0
+    assert (out / "dropped.png").is_file()
+    (out / "notes.txt").write_text("mine")
+    (tmp_path / "list.csv").write_text(CAPTION_LIST, encoding="utf-8")
+    assert figures("--captions", "wavtext5k", tmp_path / "list.csv", "--out", out).exit_code == 0
+    assert sorted(file.name for file in out.iterdir()) == [
+        "notes.txt",
+        "text_lengths.png",
+        "text_lengths.svg",
+        "words.png",
+        "words.svg",
+    ]

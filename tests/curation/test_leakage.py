@@ -229,7 +229,15 @@ def test_a_re_encoded_and_cut_sound_is_found_by_its_fingerprint(tmp_path):
 def two_manifests(tmp_path):
     """Two sets of which the second has two of its four clips from the first."""
     a = manifest(tmp_path / "a", *(unlike(number) for number in range(6)))
-    changes = [{"source": "mine", "clip_id": f"mine-{number}"} for number in range(4)]
+    changes = [
+        {
+            "source": "mine",
+            "clip_id": f"mine-{number}",
+            "audio_path": f"audio/mine-{number}.flac",
+            "duplicate_group": f"mine-{number}",
+        }
+        for number in range(4)
+    ]
     changes[0] |= {"origin_id": "0"}
     changes[1] |= {"pcm_sha256": f"{1:064x}"}
     b = manifest(tmp_path / "b", *(unlike(100 + number, **change) for number, change in enumerate(changes)))
@@ -288,6 +296,11 @@ def test_the_command_reads_captions_without_audio(two_manifests, tmp_path):
         (("csv:list.csv", "a"), 1, "no column that names the sounds"),
         (("s4://x/y", "a"), 2, "unknown protocol s4"),
         (("broken", "a"), 1, "not a whole Parquet file"),
+        (("broken", "clothoo:x.csv"), 2, "no reader for 'clothoo'; did you mean clotho?; known: "),
+        (("broken", "clotho:gone.csv"), 2, "gone.csv: no such file or folder"),
+        (("broken", "list.csv"), 2, "no manifest; of a data set say whose layout it has"),
+        (("broken", "s4://x/y"), 2, "unknown protocol s4"),
+        (("gone", "list.csv"), 2, "no manifest; of a data set"),
     ],
 )
 def test_wrong_usage_and_bad_input(tmp_path, monkeypatch, arguments, code, message):

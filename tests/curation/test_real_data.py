@@ -12,8 +12,21 @@ from pathlib import Path
 import pytest
 
 from curation.build import build
+from curation.decoding import av_version
 from curation.manifest import read_dropped, read_manifest, validate_manifest
 from tests.curation.support import add_record
+
+# libsndfile gives an error for these, and PyAV hears them; some are so short, or silent, that they are dropped for it.
+HEARD_BY_PYAV = {
+    "hound__crash-e5471f5b58397287b509db7d026e95f1724454f5.wav",
+    "m4a-data-named.mp3",
+    "mutagen__alac.m4a",
+    "mutagen__empty.aac",
+    "mutagen__multiplexed.spx",
+    "mutagen__silence-1.wma",
+    "scipy__test-8000Hz-le-3ch-5S-64bit.wav",
+    "taglib__zero-length-mdat.m4a",
+}
 
 pytestmark = pytest.mark.skipif("WAVTEXT5K_DATA" not in os.environ, reason="WAVTEXT5K_DATA is not set")
 
@@ -51,7 +64,7 @@ def test_hard_files_are_dropped_for_the_reason_that_their_table_gives(tmp_path):
     for clip_id, line in table.items():
         if line["category"] == "not-audio":
             assert reasons[clip_id] == "not_audio"
-        elif line["soundfile_result"].startswith("error"):
+        elif line["soundfile_result"].startswith("error") and not (av_version() and line["file"] in HEARD_BY_PYAV):
             assert reasons[clip_id] in ("undecodable", "empty_audio", "truncated"), line["file"]
         else:
             assert reasons.get(clip_id) in (None, "too_short", "silent", "duplicate_pcm", "truncated"), line["file"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import statistics
 
 import numpy as np
 import pyarrow as pa
@@ -107,8 +108,12 @@ def test_the_order_of_rows_changes_nothing():
     assert json.dumps(counts_of(rows)) == json.dumps(counts_of(shuffled))
 
 
-def test_a_percentile_is_a_value_that_occurs():
+def test_percentiles_lie_between_values_and_the_50th_is_the_median():
     found = distribution(np.array([5, 1, 2, 3, 4]))
-    assert [found[name] for name in ("min", "p5", "p25", "p50", "p75", "p95", "p99", "max")] == [1, 1, 2, 3, 4, 5, 5, 5]
-    assert distribution(np.arange(1, 101))["p95"] == 95.0
+    names = ("min", "p5", "p25", "p50", "p75", "p95", "p99", "max")
+    assert [found[name] for name in names] == [1, 1.2, 2, 3, 4, 4.8, 4.96, 5]
+    assert distribution(np.array([2, 1]))["p50"] == 1.5
+    assert set(distribution(np.array([7.25])).values()) == {7.25}
     assert distribution(np.array([]))["p50"] == 0.0
+    values = np.random.default_rng(0).exponential(9, 1000)
+    assert distribution(values)["p50"] == round(statistics.median(values.tolist()), 6)

@@ -101,15 +101,20 @@ def test_data_sets_of_one_name_are_told_apart_by_place(published, tmp_path):
         (["--captions", "wavetext5k", "CSV"], "did you mean wavtext5k?"),
         (["--captions", "wavtext5k", "gone.csv"], "gone.csv: no such file or folder"),
         (["--captions", "wavtext5k", "ftq://x/y"], "unknown protocol ftq://"),
-        (["--captions", "wavtext5k", "CSV", "--word", "  "], "word must not be blank"),
+        (["--captions", "wavtext5k", "CSV", "--word", "  "], "--word: must not be blank"),
+        (["BROKEN", "--captions", "wavtext5k", "CSV", "--word", "  "], "--word: must not be blank"),
+        (["BROKEN", "--captions", "wavtext5k", "CSV", "--template", "{name}"], "--template: caption template '{name}'"),
+        (["BROKEN", "--captions", "wavetext5k", "CSV"], "no reader for 'wavetext5k'; did you mean wavtext5k?; known: "),
+        (["BROKEN", "--captions", "wavtext5k", "gone.csv"], "gone.csv: no such file or folder"),
         (["--captions", "wavtext5k", "CSV", "--template", "{name}"], "caption template '{name}' must be made of"),
         (["--captions", "wavtext5k", "CSV", "--template", "{title"], "caption template '{title'"),
         (["--captions", "wavtext5k", "CSV", "--seed", "x"], "--seed"),
         (["--colour"], "No such option"),
     ],
 )
-def test_wrong_usage_exits_2(published, arguments, message):
-    words = [str(published) if argument == "CSV" else argument for argument in arguments]
+def test_wrong_usage_exits_2_before_anything_is_read(published, tmp_path, arguments, message):
+    (tmp_path / "manifest.parquet").write_bytes(b"PAR1 not")
+    words = [{"CSV": str(published), "BROKEN": str(tmp_path)}.get(argument, argument) for argument in arguments]
     done = CliRunner().invoke(app, ["stats", *words])
     assert (done.exit_code, done.stdout) == (2, "")
     assert message in " ".join(done.stderr.split())

@@ -42,6 +42,16 @@ def fail_on_three(number: int) -> int:
     return number
 
 
+def interrupted(task: tuple[Path, int]) -> int:
+    """Be interrupted half way, and say when all is done."""
+    folder, number = task
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000):  # a handler that raises would do so here
+        pass
+    (folder / f"{number}.txt").touch()
+    return number
+
+
 def note(task: tuple[Path, int]) -> int:
     """Leave a line in a folder that all workers see, after a little while."""
     folder, number = task

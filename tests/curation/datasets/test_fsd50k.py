@@ -60,6 +60,12 @@ def test_both_parts_with_labels_text_and_licence(tmp_path):
     assert "dev has 2 clips, 40966 in version 1.0 as published" in notes
 
 
+def test_half_a_surrogate_pair_in_the_metadata_becomes_a_question_mark(tmp_path):
+    info = {"64760": {name: f"http://{name}\ud800" for name in ("title", "description", "license", "uploader")}}
+    guitar, *_ = read_collection("fsd50k", lay_out(tmp_path, info=info)).entries
+    assert (guitar.license_url, guitar.author) == ("http://license?", "http://uploader?")
+
+
 def test_sounds_are_found_by_their_number_wherever_they_lie(tmp_path):
     sounds = tmp_path / "sounds"
     for file in ("dev/64760.flac", "37199.wav"):

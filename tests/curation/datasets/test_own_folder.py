@@ -11,7 +11,7 @@ import pytest
 
 from curation.build import BuildOptions, curate
 from curation.datasets import read_collection
-from curation.datasets.own_fields import own_source
+from curation.datasets.own_fields import NAMES, own_source
 from curation.datasets.own_folder import name_in_words
 from curation.errors import ConfigError, ManifestError
 from curation.manifest import read_dropped, read_manifest
@@ -113,6 +113,10 @@ def test_text_beside_a_sound_says_more(tmp_path):
         ("a.json", b"[1]", "must be a JSON object"),
         ("a.json", b'{"title": {"de": "Hund"}}', "title is {'de': 'Hund'}, must be text"),
         ("a.wav.json", b'{"fold": "x"}', "fold is 'x'"),
+        ("a.json", b'{"tags": [true]}', "tags is [True], must be text or a list of texts"),
+        ("a.json", b'{"labels": ["dog", false]}', "labels is ['dog', False], must be text or a list of texts"),
+        ("a.json", b'{"captions": [null]}', "captions is [None], must be text or a list of texts"),
+        ("a.json", b'{"title": true}', "title is True, must be text"),
         ("a.json", b"[" * 100_000, "a.json: "),
     ],
 )
@@ -123,6 +127,23 @@ def test_a_bad_file_beside_a_sound_costs_its_text_and_is_named(tmp_path, name, c
     assert (collection.entries[0].title, collection.entries[0].description) == ("a", "")
     assert f"1 files beside sounds could not be used, the first: {name}" in collection.notes[0]
     assert problem in collection.notes[0]
+
+
+@pytest.mark.parametrize("is_list", [False, True])
+def test_half_a_surrogate_pair_in_a_text_beside_a_sound_fails_no_build(tmp_path, is_list):
+    write_tone(tmp_path / "lib" / "a.wav")
+    said: dict[str, object] = {
+        field: f"{field} \ud800" for field in NAMES if field not in ("audio", "source_id", "fold")
+    }
+    if is_list:
+        said |= {field: [said[field]] for field in ("tags", "labels", "captions")}
+    (tmp_path / "lib" / "a.json").write_text(json.dumps(said))
+    collection = read_collection("folder", tmp_path / "lib")
+    curate(collection, tmp_path / "out", made_by="import folder", options=BuildOptions(workers=0))
+    (clip,) = read_manifest(tmp_path / "out").to_pylist()
+    for field in ("page_url", "audio_url", "origin", "origin_id", "license_url", "split"):
+        assert clip[field] == f"{field} ?"
+    assert (clip["title"], clip["tags"], clip["captions"]) == ("title ?", ["tags \ufffd"], ["captions \ufffd"])
 
 
 def test_links_are_followed_once_and_never_upwards(tmp_path):

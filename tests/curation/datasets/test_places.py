@@ -36,6 +36,15 @@ def test_of_several_files_the_one_nearest_is_taken_then_the_lossless_one(tmp_pat
     assert sounds_under(tmp_path).below("none").find("a") == ""
 
 
+def test_a_folder_named_as_a_sound_is_no_sound(tmp_path):
+    touch(tmp_path, "a.wav/b.wav", "a.wav/c.flac/notes.txt", "b.flac/.keep")
+    sounds = sounds_under(tmp_path)
+    assert (sounds.find("b"), sounds.find("a"), sounds.find("c"), len(sounds)) == ("a.wav/b.wav", "", "", 1)
+    store = UPath("memory://places-test/folders")
+    (store / "a.wav" / "b.wav").write_bytes(b"")
+    assert (sounds_under(store).find("b"), len(sounds_under(store))) == ("a.wav/b.wav", 1)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 def test_links_to_folders_are_followed_and_a_link_upwards_ends(tmp_path):
     touch(tmp_path / "other disk", "far/a.wav")
@@ -70,7 +79,15 @@ def test_a_wrong_place_is_told_by_what_is_there_and_what_should_be(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("a b.wav", True), ("..", False), ("../a", False), ("a\\b", False), ("", False), ("a\0", False)],
+    [
+        ("a b.wav", True),
+        ("..", False),
+        ("../a", False),
+        ("a\\b", False),
+        ("", False),
+        ("a\0", False),
+        ("a\ud800", False),
+    ],
 )
 def test_what_can_name_a_file_in_a_folder(name, expected):
     assert is_file_name(name) is expected
