@@ -150,7 +150,9 @@ def clips_of_manifest(path: Path, *, columns: Sequence[str] = ()) -> NamedClips:
         ManifestError: If there is none, or it breaks its contract.
     """
     table = read_manifest(path).select([*COLUMNS, *columns])
-    return NamedClips(name=valid_text(manifest_folder(path).resolve().name), clips=table.to_pandas(), is_text_only=False)
+    return NamedClips(
+        name=valid_text(manifest_folder(path).resolve().name), clips=table.to_pandas(), is_text_only=False
+    )
 
 
 def clips_of_collection(name: str, collection: Collection) -> NamedClips:

@@ -347,21 +347,6 @@ def test_a_split_that_readers_cannot_name_is_refused(tmp_path, split):
     assert report.index["left_out"] == {"other_split": 1}
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"format": "tar"}, "format is 'tar', must be one of parquet, webdataset"),
-        ({"template": "{name}"}, r"caption template '\{name\}' must be made of"),
-        ({"shard_bytes": 0}, "shard_bytes=0 must be greater than 0"),
-        ({"sample_rate": 0}, "sample_rate=0 must be between 8000 and 192000 Hz"),
-        ({"format": "webdataset", "keep_text": True}, "text without sound goes into parquet only"),
-    ],
-)
-def test_options_that_cannot_be_are_refused(options, message):
-    with pytest.raises(ConfigError, match=message):
-        ExportOptions(**options)
-
-
 PEAK = """
 import sys
 from pathlib import Path

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.commands.export import _bytes
+from curation.errors import ConfigError
+from curation.exports.selection import ExportOptions
 from tests.curation.curated import make_manifest
 from tests.curation.support import contents, run
 
@@ -91,3 +93,18 @@ def test_wrong_places_and_splits_exit_with_2_and_bad_data_with_1(tmp_path, monke
     assert (done.exit_code, done.stdout) == (code, "")
     assert message in done.stderr
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "tar"}, "format is 'tar', must be one of parquet, webdataset"),
+        ({"template": "{name}"}, r"caption template '\{name\}' must be made of"),
+        ({"shard_bytes": 0}, "shard_bytes=0 must be greater than 0"),
+        ({"sample_rate": 0}, "sample_rate=0 must be between 8000 and 192000 Hz"),
+        ({"format": "webdataset", "keep_text": True}, "text without sound goes into parquet only"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        ExportOptions(**options)
