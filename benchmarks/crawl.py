@@ -33,6 +33,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
+import _path  # noqa: F401  # curation.py beside this file has the name of a package
 import numpy as np
 import soundfile
 import typer

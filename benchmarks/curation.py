@@ -31,19 +31,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
+import _path  # noqa: F401  # before the package that this file has the name of
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import typer
 
-# This file has the name of the package that it measures, and its folder comes first where Python looks for modules.
-sys.path[:] = [place for place in sys.path if Path(place).resolve() != Path(__file__).resolve().parent]
-
-from crawler.items import CrawlRecord, record_file  # noqa: E402
-from curation.clips import WORK_FOLDER  # noqa: E402
-from curation.engine import available_cores  # noqa: E402
-from curation.errors import WavTextError, exit_on_error  # noqa: E402
-from curation.manifest import read_manifest  # noqa: E402
+from crawler.items import CrawlRecord, record_file
+from curation.clips import WORK_FOLDER
+from curation.engine import available_cores
+from curation.errors import WavTextError, exit_on_error
+from curation.manifest import read_manifest
 
 WORK = Path("runs/benchmark-curation")
 SOURCE = "made"

@@ -17,6 +17,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+import _path  # noqa: F401  # curation.py beside this file has the name of a package
 import typer
 
 from curation.errors import ConfigError, exit_on_error

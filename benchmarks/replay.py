@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import _path  # noqa: F401  # curation.py beside this file has the name of a package
 import numpy as np
 import soundfile
 import typer
