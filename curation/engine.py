@@ -102,10 +102,11 @@ def _run_batches(
         for future in done:
             batch = running.pop(future)
             try:
-                results = _results(future.result())
+                answer = future.result()
             except machines.deaths:
                 suspects.extend(batch)
                 continue
+            results = _results(answer)
             unfinished = batch[len(results) :]
             pending.extendleft(reversed(unfinished))
             size = len(results) if unfinished else min(max(size, 2 * len(batch)), _LARGEST_BATCH)
@@ -117,8 +118,11 @@ def _run_alone(machines: Machines, work: Callable[[T], R], task: T) -> R | Worke
         future = _submit(machines, work, [task])
         while not wait([future], timeout=_LOOK_EVERY_S).done:
             machines.slots()  # says so, and gives up in the end, where no worker is left
-        with contextlib.suppress(*machines.deaths):
-            return _results(future.result())[0]
+        try:
+            answer = future.result()
+        except machines.deaths:
+            continue
+        return _results(answer)[0]
     return WorkerDied()
 
 

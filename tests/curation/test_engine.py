@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -238,3 +238,15 @@ def test_what_machines_lose_is_done_one_by_one(monkeypatch, slots):
     done = dict(run_tasks(work.die_on_seven, range(5, 9), workers=2))
     assert {number: result for number, result in done.items() if number != 7} == {5: 25, 6: 36, 8: 64}
     assert isinstance(done[7], WorkerDied)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_of_the_work_is_never_taken_for_a_death(workers):
+    with pytest.raises(ValueError, match="no number"):
+        list(run_tasks(work.refuse, range(3), workers=workers))
+
+
+def test_an_error_of_the_work_alone_is_never_taken_for_a_death():
+    machines = Machines(executor=ThreadPoolExecutor(1), slots=lambda: 1, deaths=(ValueError,))
+    with pytest.raises(ValueError, match="no number"):
+        engine._run_alone(machines, work.refuse, 1)

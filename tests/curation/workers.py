@@ -36,6 +36,10 @@ def die_once(task: tuple[Path, int]) -> int:
     return number
 
 
+def refuse(number: int) -> int:
+    raise ValueError(f"{number} is no number")
+
+
 def fail_on_three(number: int) -> int:
     if number == 3:
         raise OSError(28, "No space left on device", "audio/3.flac")
