@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import hashlib
 import math
 import tempfile
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from curation.filters import Drop, DropReason, Limits, check_sound, check_source
 from curation.fingerprints import FINGERPRINT_VERSION, fingerprint
 from curation.flac import Bits
 from curation.journal import Heard, JournalEntry, Sound, read_journal, write_journal
-from curation.storage import is_local, local_copy, put_whole, version_of
+from curation.storage import is_local, local_copy, put_whole, sha256_of, version_of
 
 WORK_FOLDER = ".work"
 
@@ -114,7 +113,7 @@ def _finish(task: ClipTask) -> Sound | Drop:
             if too_large := check_source_bytes(task.limits, int(version[0])):
                 return _drop(task, too_large.reason, too_large.detail)
             source = stack.enter_context(local_copy(task.source_file))
-            source_sha256 = _hash(source)
+            source_sha256 = sha256_of(source)
         except OSError as error:
             return _unreadable(task, error)
         entry = _of_this_code(task)
@@ -257,8 +256,3 @@ def _unreadable(task: ClipTask, error: OSError) -> Drop:
     if is_full or not (is_gone or is_local(task.source_file)):
         raise error
     return _drop(task, DropReason.MISSING_AUDIO, error.strerror or "no such file")
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -19,7 +19,7 @@ from curation.clips import WORK_FOLDER
 from curation.errors import ConfigError, WavTextError
 from curation.journal import read_journal
 from curation.manifest import DROPPED_FILE, MANIFEST_FILE
-from curation.storage import is_local, make_folder, write_whole
+from curation.storage import is_local, make_folder, resolved, write_whole
 
 _MARK = "Made by wavtext5k-curate "
 _NOTE = "Finished work, one file a clip. To start again, delete the folder above this one.\n"
@@ -71,7 +71,7 @@ def check_place(out: Path, *, source: Path, called: str = "--raw", parts: Sequen
     Raises:
         ConfigError: If out is a file, the source, above it, or in one of its parts.
     """
-    place, above = _resolved(out), _resolved(source)
+    place, above = resolved(out), resolved(source)
     if place == above:
         raise ConfigError(f"{out}: --out must be another folder than {called}")
     if place in above.parents:
@@ -81,7 +81,7 @@ def check_place(out: Path, *, source: Path, called: str = "--raw", parts: Sequen
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: --out must be a folder")
     for part in parts:
-        if _resolved(part) in (place, *place.parents):
+        if resolved(part) in (place, *place.parents):
             raise ConfigError(f"{out}: --out lies in {part}, which is read; name a folder of its own")
 
 
@@ -145,10 +145,6 @@ def tidy(out: Path, *, clips: Collection[str], known: Collection[str]) -> None:
 
 def _has_journal(work: Path, clip_id: str) -> bool:
     return read_journal(work / f"{clip_id}.json") is not None
-
-
-def _resolved(path: Path) -> Path:
-    return path.resolve() if is_local(path) else path
 
 
 def _maker(out: Path) -> str:

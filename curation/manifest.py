@@ -20,7 +20,7 @@ from curation.arrow_tables import features, parquet_bytes, table_of
 from curation.errors import AudioError, ManifestError
 from curation.filters import DropReason
 from curation.rules import broken_rules
-from curation.storage import local_copy, write_whole
+from curation.storage import local_copy, sha256_of, write_whole
 
 MANIFEST_VERSION = "1"
 MANIFEST_FILE = "manifest.parquet"
@@ -283,9 +283,7 @@ def _audio_problem(file: Path, clip: Mapping[str, Any], read_audio: bool) -> str
     if not read_audio:
         return None
     with local_copy(file) as local:
-        with local.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if found != clip["sha256"]:
+        if (found := sha256_of(local)) != clip["sha256"]:
             return f"{clip['audio_path']}: sha256 is {found}, must be {clip['sha256']}"
         try:
             num_samples = _count_samples(local)

@@ -16,6 +16,7 @@ Where the store is, and who asks, say the variables that its own tools read: for
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -73,6 +74,17 @@ def place(text: str) -> Path:
 def is_local(path: Path) -> bool:
     """Return whether a path is one of this machine's."""
     return isinstance(path, Path)
+
+
+def resolved(path: Path) -> Path:
+    """Return where a path leads, links followed; a store has none."""
+    return path.resolve() if is_local(path) else path
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, read piece by piece."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def make_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curation.commands.options import wrong_usage
+from curation.commands.options import listed, wrong_usage
 from curation.errors import ConfigError, exit_on_error
 from curation.progress import line
 from curation.storage import place
@@ -79,9 +79,9 @@ def export_command(
             format=format_,
             policy=Policy(
                 licenses=license_policy,
-                include=_listed(include_license),
-                exclude=_listed(exclude_license),
-                splits=_listed(split),
+                include=listed(include_license),
+                exclude=listed(exclude_license),
+                splits=listed(split),
                 opted_out=read_opt_outs(opt_out) if opt_out else frozenset(),
             ),
             template=template,
@@ -100,10 +100,6 @@ def export_command(
         print(json.dumps(dict(report.index) | {"up_to_date": not report.is_new, "out": str(out)}, ensure_ascii=False))
     else:
         _print_counts(report, manifest, out)
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _bytes(text: str) -> int:

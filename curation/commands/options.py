@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from curation.errors import ConfigError
+from curation.filters import Limits
 from curation.progress import line
 from curation.storage import place
 
 if TYPE_CHECKING:
     from curation.build import BuildOptions, BuildReport
+
+LIMITS = Limits()
+"""The defaults of the options that set them."""
 
 Out = Annotated[
     Path,
@@ -72,14 +76,14 @@ def build_options(
     """
     from curation.build import BuildOptions
     from curation.engine import available_cores
-    from curation.filters import Limits, RecordRules
+    from curation.filters import RecordRules
     from curation.records import read_opt_outs
     from curation.splits import SplitFractions
 
     return BuildOptions(
         rules=RecordRules(
-            require=_listed(require),
-            exclude_licenses=_listed(exclude_license),
+            require=listed(require),
+            exclude_licenses=listed(exclude_license),
             opted_out=read_opt_outs(opt_out) if opt_out else frozenset(),
         ),
         limits=Limits(
@@ -129,7 +133,8 @@ def say_report(
         _print_report(report, read, out)
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def listed(text: str) -> tuple[str, ...]:
+    """Return the parts of an option's value that commas separate."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 

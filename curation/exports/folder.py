@@ -22,7 +22,16 @@ from crawler.items import open_whole, take_lock
 from curation.errors import ConfigError, WavTextError
 from curation.exports.shards import Shard
 from curation.manifest import manifest_folder
-from curation.storage import is_local, local_copy, make_folder, put_whole, version_of, write_whole
+from curation.storage import (
+    is_local,
+    local_copy,
+    make_folder,
+    put_whole,
+    resolved,
+    sha256_of,
+    version_of,
+    write_whole,
+)
 
 INDEX_FILE = "export.json"
 README_FILE = "README.md"
@@ -67,7 +76,7 @@ def check_place(out: Path, manifest: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: --out must be a folder")
-    if _resolved(out) == _resolved(manifest_folder(manifest)):
+    if resolved(out) == resolved(manifest_folder(manifest)):
         raise ConfigError(f"{out}: --out must be another folder than the manifest's")
 
 
@@ -147,7 +156,7 @@ def is_finished(out: Path, ledger: Ledger, name: str) -> bool:
     file = ledger.files.get(name)
     if file is None:
         return False
-    if is_local(out) and _size(out / name) == file.bytes and _hash(out / name) == file.sha256:
+    if is_local(out) and _size(out / name) == file.bytes and sha256_of(out / name) == file.sha256:
         return True
     return _size(_staged(out, name)) == file.bytes
 
@@ -169,14 +178,14 @@ def write_file(out: Path, ledger: Ledger, name: str, fill: Callable[[IO[bytes]],
     if is_local(out):
         with open_whole(place) as file:
             fill(file)
-        ledger.files[name] = Written(sha256=_hash(place), bytes=place.stat().st_size)
+        ledger.files[name] = Written(sha256=sha256_of(place), bytes=place.stat().st_size)
     else:
         _retract(out)
         with tempfile.TemporaryDirectory(prefix="wavtext5k-") as folder:
             local = Path(folder) / "shard"
             with open_whole(local) as file:
                 fill(file)
-            ledger.files[name] = Written(sha256=_hash(local), bytes=local.stat().st_size)
+            ledger.files[name] = Written(sha256=sha256_of(local), bytes=local.stat().st_size)
             put_whole(place, local)
     _keep(out, ledger)
 
@@ -195,7 +204,7 @@ def publish(out: Path, ledger: Ledger, *, readme: bytes, index: Mapping[str, Any
         _put_in_place(out, ledger.files)
     written = Written(sha256=hashlib.sha256(readme).hexdigest(), bytes=len(readme))
     ledger.readmes.append(written.sha256)
-    writes_readme = not (out / README_FILE).is_file() or _hash(out / README_FILE) in ledger.readmes
+    writes_readme = not (out / README_FILE).is_file() or sha256_of(out / README_FILE) in ledger.readmes
     if writes_readme:
         _keep(out, ledger)
         write_whole(out / README_FILE, readme)
@@ -287,17 +296,8 @@ def _is_sound(found: Mapping[str, Any]) -> bool:
     )
 
 
-def _resolved(path: Path) -> Path:
-    return path.resolve() if is_local(path) else path
-
-
 def _size(file: Path) -> int:
     try:
         return int(version_of(file)[0])
     except (FileNotFoundError, NotADirectoryError):
         return -1
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

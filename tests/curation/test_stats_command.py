@@ -9,19 +9,13 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.manifest import write_manifest
-from tests.curation.support import row, run
-
-CSV = """view_link,download_link,title,description,fname,tags
-https://bigsoundbank.com/detail-0001-dog.html,https://x/0001.wav,Dog,A dog barks - twice.,0001.wav,
-https://bigsoundbank.com/detail-0002-cat.html,https://x/0002.wav,Cat,,0002.wav,
-https://soundbible.com/3-Two-Dogs.html,https://x/3.wav,Two dogs, Two dogs growl. ,two dogs_0.wav,"['dog', 'growl']"
-"""
+from tests.curation.support import CAPTION_LIST, row, run
 
 
 @pytest.fixture
 def published(tmp_path):
     file = tmp_path / "WavText5K.csv"
-    file.write_text(CSV, encoding="utf-8")
+    file.write_text(CAPTION_LIST, encoding="utf-8")
     return file
 
 
@@ -125,7 +119,7 @@ def test_wrong_usage_exits_2_before_anything_is_read(published, tmp_path, argume
     [
         ("title,description\nA,B\n", "WavText5K.csv"),
         ("", "WavText5K.csv"),
-        (CSV.replace("bigsoundbank.com/detail-0002", "example.org/0002"), "line 3"),
+        (CAPTION_LIST.replace("bigsoundbank.com/detail-0002", "example.org/0002"), "line 3"),
     ],
 )
 def test_a_file_that_is_no_such_list_exits_1(published, content, message):
