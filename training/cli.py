@@ -21,7 +21,7 @@ from training.recipe import UsageError, load_recipe, to_yaml
 if TYPE_CHECKING:
     from training.engine import TrainResult
 
-OTHER_FORMS = ("plan", "report", "convert")
+OTHER_FORMS = ("plan", "report")
 """Names that are no recipes: later forms of the command."""
 
 train_app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
@@ -31,6 +31,11 @@ evaluate_app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_e
 def train_main() -> None:
     """Run wavtext5k-train; ends the process with 0 (done), 1 (the data or the run failed) or 2 (wrong usage)."""
     _share_cores()
+    if sys.argv[1:2] == ["convert"]:
+        from training.convert_cli import convert_app
+
+        sys.argv.pop(1)
+        convert_app(prog_name="wavtext5k-train convert")
     train_app(prog_name="wavtext5k-train")
 
 
@@ -66,13 +71,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 @train_app.command(epilog="Example: wavtext5k-train tiny run.name=first run.epochs=2")
 def train_command(
-    recipe: Annotated[str, typer.Argument(help="A bundled recipe (paper-d, tiny), or a YAML file.")],
+    recipe: Annotated[str, typer.Argument(help="A bundled recipe (export, paper-d, tiny), or a YAML file.")],
     settings: Annotated[list[str] | None, typer.Argument(metavar="SECTION.KEY=VALUE", help="Overrides.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print every setting and stop.")] = False,
     as_json: AsJson = False,
     version: Version = False,
 ) -> None:
-    """Train a CLAP model by a recipe; the same run.name goes on where it stopped."""
+    """Train a CLAP model by a recipe; the same run.name goes on where it stopped.
+
+    wavtext5k-train convert makes published checkpoints into weights to start from: see its --help.
+    """
     with exit_on_error(), _named_imports():
         if recipe in OTHER_FORMS:
             raise UsageError(f"wavtext5k-train {recipe} is not there yet; name a recipe")

@@ -10,20 +10,23 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from curation.errors import ConfigError
+from training.config_checks import fraction, not_negative, positive
 
 AUDIO_ENCODERS = ("cnn14", "htsat")
 """In the order in which the tower joins their outputs (the paper's equation 5)."""
+PARTS = (*AUDIO_ENCODERS, "text", "audio_projection", "text_projection", "logit_scale")
+"""Of a model: each can be frozen, and has a learning rate of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureConfig:
-    """The log-mel front end that all audio encoders share."""
+    """A log-mel front end. Where one is asked for, the name of a preset (training.features.PRESETS) stands for it."""
 
     sample_rate: int = 44_100
-    """Hz. Must equal the manifest's sample_rate; training stops if it does not."""
+    """Hz. Sound of another rate is resampled to it."""
     n_fft: int = 1024
     """Samples in a window."""
     hop_length: int = 320
@@ -39,7 +42,7 @@ class FeatureConfig:
                 f"features.f_min={self.f_min} and features.f_max={self.f_max} must satisfy "
                 f"0 <= f_min < f_max <= sample_rate / 2 = {self.sample_rate / 2}"
             )
-        _positive(self, "features", "n_fft", "hop_length", "n_mels")
+        positive(self, "features", "n_fft", "hop_length", "n_mels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,7 @@ class SpecAugmentConfig:
     """Mel bands."""
 
     def __post_init__(self) -> None:
-        _not_negative(self, "model.spec_augment", "time_stripes", "time_width", "freq_stripes", "freq_width")
+        not_negative(self, "model.spec_augment", "time_stripes", "time_width", "freq_stripes", "freq_width")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +66,15 @@ class Cnn14Config:
 
     clip_s: float = 20.0
     """Seconds of sound it reads: longer clips are cropped in training and read in windows in evaluation."""
+    features: FeatureConfig | None = None
+    """A front end of its own, such as that of a published checkpoint; null: the one all share."""
     channels: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
     block_dropout: float = 0.2
     head_dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        _positive(self, "model.cnn14", "clip_s", "channels")
-        _fraction(self, "model.cnn14", "block_dropout", "head_dropout")
+        positive(self, "model.cnn14", "clip_s", "channels")
+        fraction(self, "model.cnn14", "block_dropout", "head_dropout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,8 @@ class HtsatConfig:
 
     clip_s: float = 10.0
     """Seconds of sound it reads; see Cnn14Config."""
+    features: FeatureConfig | None = None
+    """See Cnn14Config."""
     spec_size: int = 256
     patch_size: int = 4
     embed_dim: int = 96
@@ -89,7 +96,7 @@ class HtsatConfig:
     """What becomes of frames beyond those the square holds: see training.models.htsat.LONG_CLIPS."""
 
     def __post_init__(self) -> None:
-        _positive(
+        positive(
             self,
             "model.htsat",
             "clip_s",
@@ -100,7 +107,7 @@ class HtsatConfig:
             "num_heads",
             "window_size",
         )
-        _fraction(self, "model.htsat", "drop_path_rate")
+        fraction(self, "model.htsat", "drop_path_rate")
         if len(self.depths) != len(self.num_heads):
             raise ConfigError(
                 f"model.htsat.depths={list(self.depths)} and model.htsat.num_heads={list(self.num_heads)} "
@@ -115,8 +122,9 @@ class TextConfig:
     encoder: str = "roberta-base"
     """Name or folder of a transformers encoder; "scratch" builds a RoBERTa of the sizes below, with a byte-level BPE
     trained on the training captions."""
-    pooling: Literal["first", "mean"] = "first"
-    """What stands for a text: its first token (RoBERTa, BERT), or the mean of its tokens (MiniLM)."""
+    pooling: Literal["first", "mean", "pooler"] = "first"
+    """What stands for a text: its first token (RoBERTa, BERT), the mean of its tokens (MiniLM), or the first token
+    through the encoder's own dense layer and tanh (LAION's CLAP; what transformers' ClapModel can hold)."""
     max_tokens: int = 77
     """Longer texts are cut."""
     vocab_size: int = 1024
@@ -128,8 +136,8 @@ class TextConfig:
     """Sizes of a "scratch" encoder; others bring their own."""
 
     def __post_init__(self) -> None:
-        _positive(self, "model.text", "max_tokens", "vocab_size", "hidden_size", "num_layers", "num_heads", "ffn_size")
-        _fraction(self, "model.text", "dropout")
+        positive(self, "model.text", "max_tokens", "vocab_size", "hidden_size", "num_layers", "num_heads", "ffn_size")
+        fraction(self, "model.text", "dropout")
         if self.max_tokens < 3:
             raise ConfigError(f"model.text.max_tokens={self.max_tokens} must be at least 3: two of them mark the ends")
         if self.hidden_size % self.num_heads:
@@ -146,7 +154,10 @@ class ModelConfig:
     """Audio encoders, joined by "+"; their outputs are concatenated, CNN14 first."""
     embed_dim: int = 1024
     """Of the common space."""
+    projection: Literal["linear", "residual", "mlp"] = "linear"
+    """See training.models.projections: the paper's words, its authors' later code, LAION's and transformers' form."""
     projection_bias: bool = True
+    """Of "linear"; the other two are as published."""
     initial_temperature: float = 0.007
     """logit_scale starts at ln(1 / this). The paper's 0.007 starts above the clamp, so at 100; CLIP has 0.07."""
     spec_augment: SpecAugmentConfig | None = field(default_factory=SpecAugmentConfig)
@@ -159,12 +170,32 @@ class ModelConfig:
         names = self.audio.split("+")
         if tuple(names) != tuple(name for name in AUDIO_ENCODERS if name in names):
             raise ConfigError(f"model.audio={self.audio!r} must be one of cnn14, htsat, cnn14+htsat")
-        _positive(self, "model", "embed_dim", "initial_temperature")
+        positive(self, "model", "embed_dim", "initial_temperature")
 
     @property
     def audio_encoders(self) -> tuple[str, ...]:
         """Names of the audio encoders, in the tower's order."""
         return tuple(self.audio.split("+"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitConfig:
+    """Weights to start from: published files, folders made by ``wavtext5k-train convert``, runs. null or none: random.
+
+    ``clap`` is applied first, the others over it.
+    """
+
+    cnn14: str | None = None
+    htsat: str | None = None
+    text: str | None = None
+    """A transformers folder, or a run. null: those that come with model.text.encoder."""
+    clap: str | None = None
+    """A whole model; the recipe must describe the same one, and its tokenizer is used."""
+
+    def __post_init__(self) -> None:
+        for name in ("cnn14", "htsat", "text", "clap"):
+            if (getattr(self, name) or "none").lower() == "none":
+                object.__setattr__(self, name, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +238,7 @@ class DataConfig:
             for i, source in enumerate(sources):
                 if not source.splits:
                     raise ConfigError(f"data.{name}[{i}].splits is empty; name the splits to read, such as [train]")
-        _not_negative(self, "data", "workers", "cache_mb", "gain_db")
+        not_negative(self, "data", "workers", "cache_mb", "gain_db")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +247,21 @@ class LossConfig:
 
     mask_same_clip: bool = False
     """Leave pairs of one clip, or with one caption, out of each other's negatives. The paper keeps them in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LrFactors:
+    """What the learning rate is multiplied by, for each part of the model."""
+
+    cnn14: float = 1.0
+    htsat: float = 1.0
+    text: float = 1.0
+    audio_projection: float = 1.0
+    text_projection: float = 1.0
+    logit_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive(self, "optimizer.lr_factors", *PARTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,12 +275,19 @@ class OptimizerConfig:
     betas: tuple[float, ...] = (0.9, 0.999)
     clip_norm: float = 0.0
     """Gradients are scaled down to this norm; 0: left alone."""
+    lr_factors: LrFactors = field(default_factory=LrFactors)
+    freeze: tuple[str, ...] = ()
+    """Parts that are not trained: they keep their weights and run as in evaluation (batch norm holds its statistics,
+    no dropout, no masking)."""
 
     def __post_init__(self) -> None:
-        _positive(self, "optimizer", "lr")
+        positive(self, "optimizer", "lr")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer.betas={list(self.betas)} must be two numbers in [0, 1)")
-        _not_negative(self, "optimizer", "weight_decay", "clip_norm")
+        not_negative(self, "optimizer", "weight_decay", "clip_norm")
+        for name in self.freeze:
+            if name not in PARTS:
+                raise ConfigError(f"optimizer.freeze names {name!r}; the parts of a model are {', '.join(PARTS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,8 +302,8 @@ class ScheduleConfig:
     """step: multiplied by gamma every step_epochs epochs."""
 
     def __post_init__(self) -> None:
-        _positive(self, "schedule", "step_epochs", "gamma")
-        _not_negative(self, "schedule", "warmup_steps")
+        positive(self, "schedule", "step_epochs", "gamma")
+        not_negative(self, "schedule", "warmup_steps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +314,7 @@ class CheckpointConfig:
     """Steps between checkpoints; one is also written after every evaluation and at the end."""
 
     def __post_init__(self) -> None:
-        _positive(self, "checkpoint", "every")
+        positive(self, "checkpoint", "every")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,10 +340,10 @@ class RunConfig:
     """CPU threads; 0 leaves PyTorch's choice. Another number rounds differently."""
 
     def __post_init__(self) -> None:
-        _positive(self, "run", "epochs", "eval_every", "log_every")
+        positive(self, "run", "epochs", "eval_every", "log_every")
         if self.batch_size < 2:
             raise ConfigError(f"run.batch_size={self.batch_size} must be at least 2: a pair alone has no negatives")
-        _not_negative(self, "run", "threads", "seed")
+        not_negative(self, "run", "threads", "seed")
         if self.seed >= 2**63:
             raise ConfigError(f"run.seed={self.seed} must be below 2**63")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
@@ -306,6 +359,7 @@ class TrainConfig:
     features: FeatureConfig = field(default_factory=FeatureConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -313,15 +367,16 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        rate, features = self.features.sample_rate, self.features
         for name in self.model.audio_encoders:
             encoder = getattr(self.model, name)
+            features = encoder.features or self.features
+            rate = features.sample_rate
             least = features.n_fft // 2 + 1
             if name == "cnn14":  # each block but the last halves the frames
                 least = max(least, (2 ** (len(encoder.channels) - 1) - 1) * features.hop_length)
             if round(encoder.clip_s * rate) < least:
                 raise ConfigError(
-                    f"model.{name}.clip_s={encoder.clip_s} is too short: at features.sample_rate={rate} the windows "
+                    f"model.{name}.clip_s={encoder.clip_s} is too short: at a sample_rate of {rate} the windows "
                     f"and layers need at least {math.ceil(1000 * least / rate) / 1000} s"
                 )
 
@@ -329,24 +384,3 @@ class TrainConfig:
     def run_folder(self) -> Path:
         """Where the run lies."""
         return Path(self.run.folder) / self.run.name
-
-
-def _positive(section: Any, place: str, *names: str) -> None:
-    for name in names:
-        value = getattr(section, name)
-        many = value if isinstance(value, tuple) else (value,)
-        if not many or not all(0 < number < math.inf for number in many):
-            shown = list(many) if many is value else value
-            raise ConfigError(f"{place}.{name}={shown} must be greater than 0, and finite")
-
-
-def _not_negative(section: Any, place: str, *names: str) -> None:
-    for name in names:
-        if not 0 <= getattr(section, name) < math.inf:
-            raise ConfigError(f"{place}.{name}={getattr(section, name)} must be 0 or more, and finite")
-
-
-def _fraction(section: Any, place: str, *names: str) -> None:
-    for name in names:
-        if not 0 <= getattr(section, name) < 1:
-            raise ConfigError(f"{place}.{name}={getattr(section, name)} must be in [0, 1)")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from curation.audio import read_clip
+from curation.audio import read_clip, resample
 from curation.errors import ConfigError, ManifestError
 from curation.manifest import manifest_folder, manifest_hash, read_manifest
 from curation.text import render_caption
@@ -74,21 +74,20 @@ class Batch:
         )
 
 
-def read_clips(sources: Sequence[ManifestConfig], templates: Sequence[str], *, sample_rate: int) -> list[Clip]:
+def read_clips(sources: Sequence[ManifestConfig], templates: Sequence[str]) -> list[Clip]:
     """Return the clips of manifests' splits, in the manifests' order.
 
     Args:
         sources: Manifests and splits.
         templates: Make the captions of clips without human ones.
-        sample_rate: Hz that the model reads; the manifest's must be the same.
 
     Raises:
         ManifestError: If a manifest is broken or empty, an audio file is missing, or a clip has no text.
-        ConfigError: If a split has no clip, a template or a sample rate does not fit.
+        ConfigError: If a split has no clip, or a template does not fit.
     """
     clips: dict[str, Clip] = {}
     for source in sources:
-        for clip in _of_manifest(source, templates, sample_rate):
+        for clip in _of_manifest(source, templates):
             if clips.setdefault(clip.clip_id, clip).path != clip.path:
                 raise ConfigError(
                     f"clip {clip.clip_id!r} is in {source.manifest} and in another manifest; each clip may be there "
@@ -97,7 +96,7 @@ def read_clips(sources: Sequence[ManifestConfig], templates: Sequence[str], *, s
     return list(clips.values())
 
 
-def _of_manifest(source: ManifestConfig, templates: Sequence[str], sample_rate: int) -> list[Clip]:
+def _of_manifest(source: ManifestConfig, templates: Sequence[str]) -> list[Clip]:
     table = read_manifest(Path(source.manifest))
     if table.num_rows == 0:
         raise ManifestError(f"{source.manifest}: the manifest has no clips; see dropped.parquet beside it for why")
@@ -108,12 +107,6 @@ def _of_manifest(source: ManifestConfig, templates: Sequence[str], sample_rate: 
             known = ", ".join(sorted(set(table["split"].to_pylist())))
             raise ConfigError(f"{source.manifest}: split {split!r} has no clips (there are {known})")
     clips = [_clip(row, folder, templates, source.manifest) for row in rows]
-    for clip in clips:
-        if clip.sample_rate != sample_rate:
-            raise ConfigError(
-                f"features.sample_rate={sample_rate}, but clip {clip.clip_id!r} of {source.manifest} has "
-                f"{clip.sample_rate} Hz"
-            )
     if missing := [clip for clip in clips if not clip.path.is_file()]:
         raise ManifestError(
             f"{source.manifest}: {len(missing)} audio files are missing, the first is {missing[0].path}; "
@@ -181,6 +174,7 @@ class PairDataset(Dataset[tuple[dict[str, np.ndarray], list[int], str, int]]):
         token_ids: Mapping[str, list[int]],
         *,
         clip_samples: Mapping[str, int],
+        sample_rates: Mapping[str, int] | None = None,
         seed: int,
         gain_db: float = 0.0,
         shift: bool = False,
@@ -193,7 +187,9 @@ class PairDataset(Dataset[tuple[dict[str, np.ndarray], list[int], str, int]]):
             clips: What ``Pair.clip`` counts.
             pairs: What an index counts.
             token_ids: Of every caption.
-            clip_samples: Samples that each audio encoder reads.
+            clip_samples: Samples that each audio encoder reads, at its rate.
+            sample_rates: Rate that each reads, Hz; one that is not the clips' is made by resampling each crop. Left
+                out: the clips' own.
             seed: Of all draws.
             gain_db: Level drawn from plus or minus this.
             shift: Start short clips anywhere, going round.
@@ -201,7 +197,12 @@ class PairDataset(Dataset[tuple[dict[str, np.ndarray], list[int], str, int]]):
             is_cached: Keep decoded clips, as 16-bit samples, which is what a manifest's FLAC holds.
         """
         self.clips, self.pairs, self.token_ids = clips, pairs, token_ids
-        self.clip_samples = dict(sorted(clip_samples.items(), key=lambda item: -item[1]))
+        own = clips[0].sample_rate if clips else 0
+        rates = {name: (sample_rates or {}).get(name, own) for name in clip_samples}
+        self._targets = {name: (size, rates[name]) for name, size in clip_samples.items()}
+        needed = {name: -(-size * own // rates[name]) for name, size in clip_samples.items()}
+        self._needed = dict(sorted(needed.items(), key=lambda item: -item[1]))
+        self._rate = own
         self.seed, self.gain_db, self.shift, self.is_coupled = seed, gain_db, shift, is_coupled
         self._cache: dict[int, np.ndarray] | None = {} if is_cached else None
 
@@ -219,13 +220,23 @@ class PairDataset(Dataset[tuple[dict[str, np.ndarray], list[int], str, int]]):
         gain = float(10 ** (rng.uniform(-self.gain_db, self.gain_db) / 20))
         crops: dict[str, np.ndarray] = {}
         inside: Any = None
-        for name, size in self.clip_samples.items():
+        for name, size in self._needed.items():
             if inside is not None and self.is_coupled:
                 start = int(rng.integers(len(inside) - size + 1))
                 crops[name] = inside if len(inside) == size else inside[start : start + size]
             else:
                 crops[name] = inside = self._crop(clip, size, rng) * np.float32(gain)
-        return crops
+        return self._resampled(crops)
+
+    def _resampled(self, crops: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return each encoder's crop at its rate; encoders that read the same still share one array."""
+        made: dict[tuple[int, int, int], np.ndarray] = {}
+        for name, crop in crops.items():
+            size, rate = self._targets[name]
+            key = id(crop), size, rate
+            if key not in made:
+                made[key] = crop if rate == self._rate else _exactly(crop, size, source_rate=self._rate, rate=rate)
+        return {name: made[(id(crop), *self._targets[name])] for name, crop in crops.items()}
 
     def _crop(self, clip: int, size: int, rng: np.random.Generator) -> np.ndarray:
         """Return ``size`` samples: at random from a longer clip, going round in a shorter one."""
@@ -248,6 +259,12 @@ class PairDataset(Dataset[tuple[dict[str, np.ndarray], list[int], str, int]]):
         if len(waveform) != size:
             raise ManifestError(f"{path}: ends before its manifest says ({self.clips[clip].num_samples} samples)")
         return waveform
+
+
+def _exactly(crop: np.ndarray, size: int, *, source_rate: int, rate: int) -> np.ndarray:
+    """Return a crop at another rate, of exactly ``size`` samples: resampling rounds the last one up or down."""
+    resampled = resample(crop.astype(np.float32), source_rate=source_rate, target_rate=rate)
+    return np.resize(resampled, size) if len(resampled) < size else resampled[:size]
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):

@@ -36,8 +36,9 @@ from training.data import (
 )
 from training.device import choose_device, explanation
 from training.evaluate import evaluate_clips
+from training.init import check_init, clap_start, initialise
 from training.losses import contrastive_loss
-from training.models.build import clip_samples, new_clap
+from training.models.build import clip_samples, encoder_rates, new_clap
 from training.models.clap import BrokenModelError, Clap
 from training.optim import learning_rate, make_optimizer
 from training.recipe import to_dict, to_yaml
@@ -116,9 +117,10 @@ def _prepare(
     config: TrainConfig, device: torch.device, data: list[dict[str, Any]], state: dict[str, Any] | None
 ) -> _Loop:
     """Return a loop ready for its next step: data read and checked, model built, checkpoint restored."""
-    rate = config.features.sample_rate
-    clips = read_clips(config.data.train, config.data.templates, sample_rate=rate)
-    val_clips = read_clips(config.data.val, config.data.templates, sample_rate=rate) if config.data.val else []
+    if state is None:
+        check_init(config.init, config.model.audio_encoders)
+    clips = read_clips(config.data.train, config.data.templates)
+    val_clips = read_clips(config.data.val, config.data.templates) if config.data.val else []
     pairs = make_pairs(clips, config.data.captions)
     if shared := sorted({clip.clip_id for clip in clips} & {clip.clip_id for clip in val_clips}):
         say(
@@ -135,21 +137,25 @@ def _prepare(
         )
     captions = sorted({caption for pair in pairs for caption in pair.captions})
     torch.manual_seed(config.run.seed)
-    model = new_clap(config.model, config.features, captions=captions)
+    start = clap_start(config.init.clap, config.model, config.features) if config.init.clap else None
+    model = new_clap(config.model, config.features, captions=captions, start=start)
+    model.description["init"] = initialise(model, config.init) if state is None else state.get("init", {})
+    model.freeze(config.optimizer.freeze)
     model.description["caption_templates"] = list(config.data.templates)
     model.description["data"] = data
     ids = dict(zip(captions, token_ids(model.tokenizer, captions, max_tokens=model.max_tokens), strict=True))
-    decoded_bytes = 2 * sum(clip.num_samples for clip in clips)
+    fits = 2 * sum(clip.num_samples for clip in clips) <= config.data.cache_mb * 2**20
     dataset = PairDataset(
         clips,
         pairs,
         ids,
         clip_samples=clip_samples(config.model, config.features),
+        sample_rates=encoder_rates(config.model, config.features),
         seed=config.run.seed,
         gain_db=config.data.gain_db,
         shift=config.data.shift,
         is_coupled=config.data.crop == "coupled",
-        is_cached=config.data.workers == 0 and decoded_bytes <= config.data.cache_mb * 2**20,
+        is_cached=config.data.workers == 0 and fits,
     )
     loop = _Loop(
         config=config,
@@ -214,9 +220,8 @@ class _Loop:
         log = RunLog(self.folder / "metrics.jsonl", step=self.step)
         meter = Meter(log, run.log_every, self.total_steps, self.step)
         sampler = EpochSampler(len(self.dataset), run.batch_size, seed=run.seed)
-        loader = make_loader(
-            self.dataset, sampler, pad_id=self.model.tokenizer.pad_token_id, workers=self.config.data.workers
-        )
+        pad_id = self.model.tokenizer.pad_token_id
+        loader = make_loader(self.dataset, sampler, pad_id=pad_id, workers=self.config.data.workers)
         while self.step < self.total_steps:
             sampler.epoch, sampler.first_batch = divmod(self.step, self.steps_per_epoch)
             self.model.train()
@@ -225,7 +230,7 @@ class _Loop:
                 meter.count(
                     loss,
                     logit_scale=self.model.logit_scale.detach(),
-                    lr=self.optimizer.param_groups[0]["lr"],
+                    lr=self.lr(self.step - 1),
                     step=self.step,
                     epoch=sampler.epoch + 1,
                     pairs=run.batch_size,
@@ -246,18 +251,21 @@ class _Loop:
         if stop.is_set() and self.step < self.total_steps:
             raise KeyboardInterrupt
 
-    def train_step(self, batch: Batch) -> torch.Tensor:
-        """Take one step; returns the loss, detached."""
-        config = self.config
-        lr = learning_rate(
-            config.schedule,
-            lr=config.optimizer.lr,
-            step=self.step,
+    def lr(self, step: int) -> float:
+        """Return the learning rate of a step, before the parts' factors."""
+        return learning_rate(
+            self.config.schedule,
+            lr=self.config.optimizer.lr,
+            step=step,
             steps_per_epoch=self.steps_per_epoch,
             total_steps=self.total_steps,
         )
+
+    def train_step(self, batch: Batch) -> torch.Tensor:
+        """Take one step; returns the loss, detached."""
+        config = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = self.lr(self.step) * group["lr_factor"]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.run.precision == "bfloat16"):
             audio_embed, text_embed = self.model(batch.waveforms, batch.input_ids, batch.attention_mask)
         same_clip = batch.same_clip if config.loss.mask_same_clip else None
@@ -314,8 +322,9 @@ class _Loop:
         """Refuse a model that gives no embeddings, though its weights be finite (1e38, say)."""
         self.check_weights()
         pair = self.dataset.pairs[0]
+        clip = self.dataset.clips[pair.clip]
         try:
-            self.model.embed_audio([read_clip(self.dataset.clips[pair.clip].path)])
+            self.model.embed_audio([read_clip(clip.path)], sample_rate=clip.sample_rate)
             self.model.embed_text(pair.captions[:1])
         except BrokenModelError as error:
             raise self._broken("the model's embeddings are not finite") from error
@@ -338,6 +347,7 @@ class _Loop:
                 "best": self.best,
                 "config": to_dict(self.config),
                 "data": self.data,
+                "init": self.model.description.get("init", {}),
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "random": checkpoint.random_state(),

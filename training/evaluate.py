@@ -103,9 +103,7 @@ def evaluate_run(
     default = read_description(run).get("caption_templates", ["{title}. {description}"])
     templates = default if template is None else [template]
     splits = (split,) if ids is None else tuple(sorted(set(read_manifest(manifest)["split"].to_pylist())))
-    clips = read_clips(
-        [ManifestConfig(manifest=str(manifest), splits=splits)], templates[:1], sample_rate=model.sample_rate
-    )
+    clips = read_clips([ManifestConfig(manifest=str(manifest), splits=splits)], templates[:1])
     if ids is not None:
         clips = select_clips(clips, ids, manifest=manifest)
     return evaluate_clips(model, clips, batch_size=batch_size)
@@ -143,7 +141,8 @@ def evaluate_clips(model: Clap, clips: Sequence[Clip], *, batch_size: int = 32, 
     clips = [clip if clip.has_human_captions else replace(clip, captions=clip.captions[:1]) for clip in clips]
     captions = [caption for clip in clips for caption in clip.captions]
     owner = np.repeat(np.arange(len(clips)), [len(clip.captions) for clip in clips])
-    audio_embed = model.embed_audio(_waveforms(clips, quiet=quiet), batch_size=batch_size)
+    rate = clips[0].sample_rate if clips else None  # a manifest has one
+    audio_embed = model.embed_audio(_waveforms(clips, quiet=quiet), batch_size=batch_size, sample_rate=rate)
     text_embed = model.embed_text(captions)
     listing = "".join(f"{clip_id}\n" for clip_id in sorted(clip.clip_id for clip in clips))
     return Evaluation(

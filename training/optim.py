@@ -1,4 +1,8 @@
-"""Parameter groups, optimisers, and schedules of the learning rate, which are functions of the step without state."""
+"""Parameter groups, optimisers, and schedules of the learning rate, which are functions of the step without state.
+
+Groups follow the model's parts, since fine-tuning wants a pretrained encoder to move slower than a new projection.
+Weight decay falls on matrices only: not on biases, norms and the logit scale.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,46 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from training.config import OptimizerConfig, ScheduleConfig
+from curation.errors import ConfigError
+from training.config import LrFactors, OptimizerConfig, ScheduleConfig
+from training.models.clap import Clap
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Return the optimiser; weight decay falls on matrices only, not on biases, norms and the logit scale."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+def make_optimizer(model: Clap, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Return the optimiser of a model whose ``optimizer.freeze`` has been applied (``Clap.freeze``).
+
+    Its groups come in the order of the model's parts, matrices before the rest. Beside PyTorch's own keys each has
+    ``part``, the part's name, and ``lr_factor``, by which its learning rate is multiplied. A frozen part has none.
+
+    Raises:
+        ConfigError: If a setting names a part that the model lacks, or every part is frozen.
+    """
+    parts = model.parts()
+    _check_parts(config, parts)
+    groups: list[dict[str, Any]] = []
+    for part, module in parts.items():
+        parameters = [parameter for parameter in _parameters(module) if parameter.requires_grad]
+        matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
+        others = [parameter for parameter in parameters if parameter.ndim < 2]
+        factor = getattr(config.lr_factors, part)
+        for params, decay in ((matrices, config.weight_decay), (others, 0.0)):
+            if params:
+                groups.append(
+                    {
+                        "params": params,
+                        "weight_decay": decay,
+                        "lr": config.lr * factor,
+                        "lr_factor": factor,
+                        "part": part,
+                    }
+                )
+    if not groups:
+        raise ConfigError(
+            f"optimizer.freeze=[{','.join(config.freeze)}] leaves nothing to train; the parts of this model are "
+            f"{', '.join(parts)}: leave at least one out"
+        )
     kind: Any = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
     optimizer: torch.optim.Optimizer = kind(groups, lr=config.lr, betas=tuple(config.betas), fused=True)
     return optimizer
@@ -37,3 +69,22 @@ def learning_rate(config: ScheduleConfig, *, lr: float, step: int, steps_per_epo
         done = (step - config.warmup_steps) / max(total_steps - config.warmup_steps, 1)
         return lr * 0.5 * (1 + math.cos(math.pi * done))
     return lr
+
+
+def _check_parts(config: OptimizerConfig, parts: dict[str, Any]) -> None:
+    """Refuse settings of parts that the model lacks: they would have no effect, and the run would be another one."""
+    names = ", ".join(parts)
+    for part in config.freeze:
+        if part not in parts:
+            raise ConfigError(f"optimizer.freeze names {part}, which this model lacks; its parts are {names}")
+    for part in LrFactors.__dataclass_fields__:
+        factor = getattr(config.lr_factors, part)
+        if part not in parts and factor != 1:
+            raise ConfigError(
+                f"optimizer.lr_factors.{part}={factor}: this model has no {part}, its parts are {names}; "
+                f"set optimizer.lr_factors.{part}=1, or add the encoder to model.audio"
+            )
+
+
+def _parameters(module: nn.Module | Tensor) -> list[Tensor]:
+    return [module] if isinstance(module, Tensor) else list(module.parameters())

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from curation.errors import ConfigError
-from training.config import TrainConfig
+from training.config import FeatureConfig, TrainConfig
 
 Section = TypeVar("Section")
 
@@ -131,6 +131,8 @@ def _read_recipe(recipe: str) -> tuple[str, str]:
 def _section(section: type[Section], values: Any, path: str) -> Section:
     """Return one dataclass built from a mapping; ``path`` is its dotted place, for messages. Empty: the defaults."""
     values = {} if values is None else values
+    if section is FeatureConfig and isinstance(values, str):
+        return typing.cast("Section", _preset(values, path))
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path} must hold keys ({', '.join(_hints(section))}), got {values!r}")
     hints = _hints(section)
@@ -144,6 +146,15 @@ def _section(section: type[Section], values: Any, path: str) -> Section:
     if missing := [key for key in required if key not in arguments]:
         raise ConfigError(f"{path} lacks {', '.join(missing)}")
     return section(**arguments)
+
+
+def _preset(name: str, path: str) -> FeatureConfig:
+    """Return the front end that a preset's name stands for."""
+    from training.features import PRESETS  # PyTorch, only where a preset is named
+
+    if name not in PRESETS:
+        raise ConfigError(f"{path}={name}: there is no such front end; presets are {', '.join(PRESETS)}")
+    return from_dict(FeatureConfig, PRESETS[name])
 
 
 def _unknown(place: str, key: str, path: str, siblings: list[str]) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from curation.errors import ConfigError
 from training.models.compat import prepare_torchvision
+from training.models.hub import folder_or_name, local_or_fetched, not_loaded
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """In the order of their ids in a trained tokenizer; the first four are RoBERTa's ids too."""
@@ -68,26 +69,62 @@ def train_tokenizer(captions: Iterable[str], *, vocab_size: int, max_tokens: int
 
 
 def load_tokenizer(source: str | Path) -> Any:
-    """Return the tokenizer in a folder, or of a published model.
+    """Return the tokenizer in a folder, or of a published model. No code that comes with one is run.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there is none, or it cannot be loaded.
     """
     prepare_torchvision()
     from transformers import AutoTokenizer
 
-    from training.models.text import local_or_fetched, not_loaded
-
+    source = folder_or_name(source)
     if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in _TOKENIZER_FILES):
         raise ConfigError(f"{source}: holds no tokenizer (none of {', '.join(_TOKENIZER_FILES)})")
     try:
-        return local_or_fetched(AutoTokenizer.from_pretrained, str(source))
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(not_loaded(str(source), error)) from error
+        return local_or_fetched(AutoTokenizer.from_pretrained, source, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises plain Exception; a broken file gives AttributeError, TypeError, ...
+        raise ConfigError(not_loaded(source, error)) from error
+
+
+def check_vocabulary(tokenizer: Any, text_model: Any) -> None:
+    """Refuse a tokenizer whose ids a text encoder does not have, or does not mean.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        text_model: A transformers encoder.
+
+    Raises:
+        ConfigError: If an id lies beyond the encoder's embeddings, padding has another id, or there is no padding; or
+            if an empty text has no token at all, so that there is nothing to take its vector from.
+    """
+    kind, rows = text_model.config.model_type, text_model.get_input_embeddings().weight.shape[0]
+    token, last = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if last >= rows:
+        raise ConfigError(
+            f"the tokenizer goes with another text encoder: its ids end with {last} ({token!r}), and the {kind} model "
+            f"has {rows} embeddings; name a folder that holds both, as they were published"
+        )
+    expected, found = getattr(text_model.config, "pad_token_id", None), tokenizer.pad_token_id
+    if found is None:
+        raise ConfigError(f"the tokenizer of the {kind} model has no padding token; set pad_token in its files")
+    if expected is not None and found != expected:
+        raise ConfigError(
+            f"the tokenizer goes with another text encoder: it pads with id {found}, and the {kind} model with "
+            f"{expected}; name a folder that holds both, as they were published"
+        )
+    if not tokenizer("")["input_ids"]:
+        raise ConfigError(f"the tokenizer of the {kind} model marks no ends: an empty text would have no token at all")
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str], *, max_tokens: int) -> list[list[int]]:
-    """Return the ids of each text, special tokens included, cut to ``max_tokens``."""
+    """Return the ids of each text, special tokens included, cut to ``max_tokens`` whatever the tokenizer's own limit.
+
+    Raises:
+        ValueError: If ``max_tokens`` leaves no room for a token beside the special ones.
+    """
+    special = tokenizer.num_special_tokens_to_add()
+    if max_tokens <= special:
+        raise ValueError(f"max_tokens={max_tokens} leaves no room beside {special} special tokens")
     if not texts:
         return []
     ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
@@ -95,7 +132,7 @@ def token_ids(tokenizer: Any, texts: Sequence[str], *, max_tokens: int) -> list[
 
 
 def pad(ids: Sequence[Sequence[int]], *, pad_id: int) -> tuple[Tensor, Tensor]:
-    """Return ids (B, L) padded to the longest, and their mask (B, L), 1 for tokens."""
+    """Return ids (B, L) padded on the right to the longest, and their mask (B, L), 1 for tokens."""
     length = max(len(row) for row in ids)
     padded = torch.full((len(ids), length), pad_id, dtype=torch.long)
     mask = torch.zeros((len(ids), length), dtype=torch.long)
@@ -105,4 +142,7 @@ def pad(ids: Sequence[Sequence[int]], *, pad_id: int) -> tuple[Tensor, Tensor]:
     return padded, mask
 
 
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.json", "vocab.txt"),
+    *("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "spm.model"),
+)

@@ -19,13 +19,18 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def noise(name: str, index: np.ndarray) -> np.ndarray:
     """Return v in (-1, 1), float64, for a name and element indices."""
-    h = (index.astype(np.uint64) * 2654435761 + zlib.crc32(name.encode())) % 2**32
-    h ^= h >> 16
-    h = h * 2246822507 % 2**32
-    h ^= h >> 13
-    h = h * 3266489909 % 2**32
-    h ^= h >> 16
-    return 2 * (h.astype(np.float64) + 0.5) / 2**32 - 1
+    return 2 * uniform(name, index) - 1
+
+
+def uniform(name: str, index: np.ndarray) -> np.ndarray:
+    """Return u in (0, 1), float64, for a name and element indices; products of 32 bits wrap round."""
+    h = index.astype(np.uint32) * np.uint32(2654435761) + np.uint32(zlib.crc32(name.encode()))
+    h ^= h >> np.uint32(16)
+    h *= np.uint32(2246822507)
+    h ^= h >> np.uint32(13)
+    h *= np.uint32(3266489909)
+    h ^= h >> np.uint32(16)
+    return (h + 0.5) / 2**32
 
 
 def signal(sample_rate: int, seconds: float, *, clean: bool = False) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from curation.audio import read_clip
+from curation.audio import read_clip, resample
 from curation.errors import ConfigError, ManifestError
 from tests.training.clips import SAMPLE_RATE, tone, write_clips
 from training.config import ManifestConfig
@@ -32,7 +32,7 @@ def manifest(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clips(manifest):
-    return read_clips([ManifestConfig(manifest=str(manifest))], TEMPLATES, sample_rate=SAMPLE_RATE)
+    return read_clips([ManifestConfig(manifest=str(manifest))], TEMPLATES)
 
 
 def dataset(clips, *, captions="each", clip_samples=None, **settings) -> PairDataset:
@@ -146,7 +146,7 @@ def test_pairs_of_one_clip_or_one_caption_are_marked(tmp_path):
         {"captions": ["c"]},
         {"captions": ["c"]},
     ]
-    clips = read_clips([ManifestConfig(manifest=str(write_clips(tmp_path, rows)))], TEMPLATES, sample_rate=SAMPLE_RATE)
+    clips = read_clips([ManifestConfig(manifest=str(write_clips(tmp_path, rows)))], TEMPLATES)
     batch = next(iter(make_loader(dataset(clips), _InOrder(4, 4, seed=0), pad_id=1, workers=0)))
     assert batch.same_clip.int().tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
 
@@ -157,9 +157,9 @@ class _InOrder(EpochSampler):
 
 
 def test_what_cannot_be_read_is_named(tmp_path, manifest):
-    def read(folder, *splits: str, templates=TEMPLATES, rate=SAMPLE_RATE):
+    def read(folder, *splits: str, templates=TEMPLATES):
         source = ManifestConfig(manifest=str(folder), splits=splits or ("train",))
-        return read_clips([source], templates, sample_rate=rate)
+        return read_clips([source], templates)
 
     with pytest.raises(ManifestError, match=re.escape(str(tmp_path / "none"))):
         read(tmp_path / "none")
@@ -167,8 +167,6 @@ def test_what_cannot_be_read_is_named(tmp_path, manifest):
         read(write_clips(tmp_path / "empty", []))
     with pytest.raises(ConfigError, match=r"split 'test' has no clips \(there are train, val\)"):
         read(manifest, "train", "test")
-    with pytest.raises(ConfigError, match=r"features.sample_rate=32000, but clip 'test-000' .* has 44100 Hz"):
-        read(manifest, rate=32_000)
     with pytest.raises(ConfigError, match=r"data.templates: .*\{name\}"):
         read(manifest, templates=("{name}",))
     folder = write_clips(tmp_path / "gone", [{}, {}, {}])
@@ -177,15 +175,28 @@ def test_what_cannot_be_read_is_named(tmp_path, manifest):
     with pytest.raises(ManifestError, match=r"2 audio files are missing, the first is .*test-001.flac"):
         read(folder)
     source = ManifestConfig(manifest=str(manifest))
-    assert len(read_clips([source, source], TEMPLATES, sample_rate=SAMPLE_RATE)) == 4
+    assert len(read_clips([source, source], TEMPLATES)) == 4
     copy = ManifestConfig(manifest=str(write_clips(tmp_path / "copy", [{}])))
     with pytest.raises(ConfigError, match=r"clip 'test-000' is in .*copy and in another manifest"):
-        read_clips([source, copy], TEMPLATES, sample_rate=SAMPLE_RATE)
+        read_clips([source, copy], TEMPLATES)
+
+
+def test_an_encoder_of_another_rate_reads_the_same_crop_resampled(clips):
+    sizes = {"cnn14": 17_640, "htsat": 9_600, "other": 9_600}
+    plain = dataset(clips, clip_samples={"cnn14": 17_640, "htsat": 13_230})
+    mixed = dataset(clips, clip_samples=sizes, sample_rates={"htsat": 32_000, "other": 32_000})
+    for index in range(len(plain)):
+        expected, crops = plain[1, index][0], mixed[1, index][0]
+        assert {name: len(crop) for name, crop in crops.items()} == sizes
+        assert np.array_equal(crops["cnn14"], expected["cnn14"])
+        made = resample(expected["htsat"].astype(np.float32), source_rate=44_100, target_rate=32_000)
+        np.testing.assert_allclose(crops["htsat"], made[:9_600], atol=1e-6)
+    assert mixed[1, 0][0]["htsat"].dtype == np.float32
 
 
 def test_audio_that_ends_early_is_named(tmp_path, clips):
     folder = write_clips(tmp_path, [{"num_samples": 50_000, "duration_s": 50_000 / SAMPLE_RATE}])
-    short = read_clips([ManifestConfig(manifest=str(folder))], TEMPLATES, sample_rate=SAMPLE_RATE)
+    short = read_clips([ManifestConfig(manifest=str(folder))], TEMPLATES)
     for is_cached in (False, True):
         with pytest.raises(ManifestError, match=r"test-000.flac: ends before its manifest says \(50000 samples\)"):
             dataset(short, clip_samples={"cnn14": 60_000}, is_cached=is_cached)[0, 0]

@@ -21,13 +21,13 @@ import torch
 from curation.errors import ConfigError, ManifestError
 from tests.training.clips import SAMPLE_RATE, small_config, tone, write_clips
 from training.checkpoint import load_checkpoint
-from training.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from training.config import ScheduleConfig, TrainConfig
 from training.device import choose_device
 from training.engine import train
 from training.evaluate import evaluate_run
 from training.models.clap import Clap
 from training.models.text import roberta_config, text_model
-from training.optim import learning_rate, make_optimizer
+from training.optim import learning_rate
 from training.recipe import to_yaml
 from training.runfolder import locked
 from training.runlog import RunLog, TrainingError
@@ -405,13 +405,6 @@ def test_warm_up_and_cosine():
     assert 0 < rates[-1] < 0.01
     constant = ScheduleConfig(name="constant")
     assert learning_rate(constant, lr=0.3, step=99, steps_per_epoch=1, total_steps=100) == 0.3
-
-
-def test_weight_decay_falls_on_matrices_only():
-    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
-    decayed, spared = make_optimizer(model, OptimizerConfig(name="adamw", weight_decay=0.1)).param_groups
-    assert [tuple(p.shape) for p in decayed["params"]] == [(2, 3)]
-    assert (decayed["weight_decay"], spared["weight_decay"], len(spared["params"])) == (0.1, 0.0, 3)
 
 
 def test_auto_takes_what_is_there():

@@ -10,25 +10,43 @@ from torch import nn
 from curation.errors import ConfigError
 from training.config import FeatureConfig, ModelConfig, SpecAugmentConfig
 from training.features import LogMel, SpecAugment
-from training.models.clap import AudioTower, Clap
+from training.models.audio_tower import AudioTower
+from training.models.clap import Clap
 from training.models.cnn14 import Cnn14
 from training.models.htsat import Htsat
-from training.models.text import TextEncoder, pretrained_text_model, roberta_config, text_model
+from training.models.text import TextEncoder, pretrained_text_model, roberta_config, text_model, usable_positions
 from training.recipe import from_dict, to_dict
-from training.tokenizer import load_tokenizer, train_tokenizer
+from training.tokenizer import check_vocabulary, load_tokenizer, train_tokenizer
 
 FORMAT = 1
 """Of config.json in a model folder."""
 
 
-def new_clap(model: ModelConfig, features: FeatureConfig, *, captions: Sequence[str]) -> Clap:
+def new_clap(
+    model: ModelConfig,
+    features: FeatureConfig,
+    *,
+    captions: Sequence[str],
+    start: tuple[Any, dict[str, Any]] | None = None,
+) -> Clap:
     """Return a model to train: text encoder pretrained, or built from scratch with a tokenizer of the captions.
+
+    Args:
+        model: The model's settings.
+        features: The front end that encoders without one of their own share.
+        captions: Texts that the tokenizer of a text encoder from scratch is trained on.
+        start: Tokenizer and text encoder's configuration of a whole model whose weights will be loaded
+            (training.init.clap_start); its text encoder starts random here.
 
     Raises:
         ConfigError: If the text encoder cannot be loaded, or sizes do not fit each other.
     """
     settings = model.text
-    if settings.encoder == "scratch":
+    pooler = settings.pooling == "pooler"
+    if start is not None:
+        tokenizer, text_config = start
+        text = text_model(text_config, pooler=pooler)
+    elif settings.encoder == "scratch":
         tokenizer = train_tokenizer(captions, vocab_size=settings.vocab_size, max_tokens=settings.max_tokens)
         text = text_model(
             roberta_config(
@@ -39,10 +57,11 @@ def new_clap(model: ModelConfig, features: FeatureConfig, *, captions: Sequence[
                 ffn_size=settings.ffn_size,
                 max_tokens=settings.max_tokens,
                 dropout=settings.dropout,
-            )
+            ),
+            pooler=pooler,
         )
     else:
-        text = pretrained_text_model(settings.encoder)
+        text = pretrained_text_model(settings.encoder, pooler=pooler)
         tokenizer = load_tokenizer(settings.encoder)
     return build_clap(model, features, text=text, tokenizer=tokenizer)
 
@@ -56,7 +75,8 @@ def clap_of(description: dict[str, Any], tokenizer: Any) -> Clap:
     if description.get("format") != FORMAT:
         raise ConfigError(f"config.json has format {description.get('format')!r}, this code reads {FORMAT}")
     model, features = from_dict(ModelConfig, description["model"]), from_dict(FeatureConfig, description["features"])
-    return build_clap(model, features, text=text_model(description["text_encoder"]), tokenizer=tokenizer)
+    text = text_model(description["text_encoder"], pooler=model.text.pooling == "pooler")
+    return build_clap(model, features, text=text, tokenizer=tokenizer)
 
 
 def build_clap(model: ModelConfig, features: FeatureConfig, *, text: Any, tokenizer: Any) -> Clap:
@@ -65,24 +85,25 @@ def build_clap(model: ModelConfig, features: FeatureConfig, *, text: Any, tokeni
     Raises:
         ConfigError: If sizes do not fit each other.
     """
-    front_end = LogMel(
-        sample_rate=features.sample_rate,
-        n_fft=features.n_fft,
-        hop_length=features.hop_length,
-        n_mels=features.n_mels,
-        f_min=features.f_min,
-        f_max=features.f_max,
-    )
     try:
-        encoders = {name: _ENCODERS[name](model, features.n_mels) for name in model.audio_encoders}
+        front_ends = {config: LogMel(**to_dict(config)) for config in _front_ends(model, features).values()}
+        encoders = {name: _ENCODERS[name](model, _of(model, name, features).n_mels) for name in model.audio_encoders}
+        text_encoder = TextEncoder(text, pooling=model.text.pooling)
     except (ValueError, AssertionError) as error:
         raise ConfigError(f"model.{model.audio}: {error}") from error
-    text_encoder = TextEncoder(text, pooling=model.text.pooling)
+    if tokenizer is not None:  # a model for sounds alone has none
+        check_vocabulary(tokenizer, text)
     return Clap(
-        AudioTower(front_end, encoders, clip_samples=clip_samples(model, features)),
+        AudioTower(
+            {name: front_ends[config] for name, config in _front_ends(model, features).items()},
+            encoders,
+            clip_samples=clip_samples(model, features),
+        ),
         text_encoder,
         tokenizer,
+        sample_rate=features.sample_rate,
         embed_dim=model.embed_dim,
+        projection=model.projection,
         projection_bias=model.projection_bias,
         initial_temperature=model.initial_temperature,
         max_tokens=_max_tokens(model, text),
@@ -96,16 +117,31 @@ def build_clap(model: ModelConfig, features: FeatureConfig, *, text: Any, tokeni
 
 
 def clip_samples(model: ModelConfig, features: FeatureConfig) -> dict[str, int]:
-    """Return how many samples each audio encoder of a model reads."""
-    return {name: round(getattr(model, name).clip_s * features.sample_rate) for name in model.audio_encoders}
+    """Return how many samples each audio encoder of a model reads, at the rate of its front end."""
+    return {
+        name: round(getattr(model, name).clip_s * config.sample_rate)
+        for name, config in _front_ends(model, features).items()
+    }
+
+
+def encoder_rates(model: ModelConfig, features: FeatureConfig) -> dict[str, int]:
+    """Return the rate of what each audio encoder of a model reads, Hz."""
+    return {name: config.sample_rate for name, config in _front_ends(model, features).items()}
+
+
+def _front_ends(model: ModelConfig, features: FeatureConfig) -> dict[str, FeatureConfig]:
+    return {name: _of(model, name, features) for name in model.audio_encoders}
+
+
+def _of(model: ModelConfig, name: str, features: FeatureConfig) -> FeatureConfig:
+    """Return the front end of an encoder: its own, or the one that all share."""
+    own: FeatureConfig | None = getattr(model, name).features
+    return own or features
 
 
 def _max_tokens(model: ModelConfig, text: Any) -> int:
-    positions = getattr(text.config, "max_position_embeddings", None)
-    if positions is None:
-        return model.text.max_tokens
-    usable = positions - (text.config.pad_token_id + 1 if text.config.model_type == "roberta" else 0)
-    if model.text.max_tokens > usable:
+    usable = usable_positions(text.config)
+    if usable is not None and model.text.max_tokens > usable:
         raise ConfigError(f"model.text.max_tokens={model.text.max_tokens}: the text encoder has {usable} positions")
     return model.text.max_tokens
 

@@ -5,13 +5,15 @@
 Embedding rule, the same for every call, batch and machine: each encoder reads windows of its own length. A clip that
 is shorter goes round (is repeated from its start) until it fills one; a longer one is cut into the fewest evenly
 spread windows that cover it, whose encoder outputs are averaged before the projection. Nothing is drawn at random and
-windows all have one size, so neither the batch size nor the neighbours in a batch matter.
+windows all have one size, so neither the batch size nor the neighbours in a batch matter. An encoder whose front end
+has another rate reads the same sound resampled from the model's rate, as it does in training.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ from torch import Tensor, nn
 
 from curation.audio import load_waveform, resample
 from curation.errors import AudioError, WavTextError
-from training.features import LogMel
+from training.models.audio_tower import AudioTower, width
+from training.models.projections import make_projection
 from training.models.text import TextEncoder
 from training.tokenizer import pad, token_ids
 
@@ -38,38 +41,6 @@ class BrokenModelError(WavTextError):
     """A model whose embeddings are not finite, or not of unit length: its weights are of no use."""
 
 
-class AudioTower(nn.Module):
-    """Waveforms to the joined outputs of one or more audio encoders."""
-
-    def __init__(self, features: LogMel, encoders: Mapping[str, nn.Module], *, clip_samples: Mapping[str, int]) -> None:
-        """Join encoders in the order given.
-
-        Args:
-            features: The front end they share.
-            encoders: Modules from log-mel (B, T, M) to (B, num_features), by name.
-            clip_samples: Samples that each reads.
-        """
-        super().__init__()
-        self.features = features
-        self.encoders = nn.ModuleDict(encoders)
-        self.clip_samples = dict(clip_samples)
-        self.num_features = sum(_width(encoder) for encoder in self.encoders.values())
-
-    def forward(self, waveforms: Mapping[str, Tensor]) -> Tensor:
-        """Return (B, num_features) of each encoder's own crop (B, clip_samples[name]) of the same clips.
-
-        Encoders that are given the very same tensor share its spectrogram.
-        """
-        log_mels: dict[int, Tensor] = {}
-        outputs = []
-        for name, encoder in self.encoders.items():
-            waveform = waveforms[name]
-            if id(waveform) not in log_mels:
-                log_mels[id(waveform)] = self.features(waveform)
-            outputs.append(encoder(log_mels[id(waveform)]))
-        return torch.cat(outputs, dim=1)
-
-
 class Clap(nn.Module):
     """The model: two towers, a linear projection each, and the logarithm of the inverse temperature."""
 
@@ -79,7 +50,9 @@ class Clap(nn.Module):
         text: TextEncoder,
         tokenizer: Any,
         *,
+        sample_rate: int = 44_100,
         embed_dim: int = 1024,
+        projection: str = "linear",
         projection_bias: bool = True,
         initial_temperature: float = 0.007,
         max_tokens: int = 77,
@@ -91,38 +64,78 @@ class Clap(nn.Module):
             audio: The audio tower.
             text: The text tower.
             tokenizer: A transformers tokenizer that fits it.
+            sample_rate: Hz that sound is brought to before it is cut for the encoders.
             embed_dim: D, of the common space.
-            projection_bias: Whether the projections have a bias.
-            initial_temperature: ``logit_scale`` starts at ln(1 / this).
+            projection: Kind of the projections, see training.models.projections.
+            projection_bias: Whether linear projections have a bias.
+            initial_temperature: ``logit_scale`` starts at ln(1 / this): the paper's tau read as CLIP's, the logarithm
+                of an inverse temperature on unit vectors. As a factor on cosines 0.007 could not train.
             max_tokens: Longer texts are cut.
             description: What builds this model again (training.models.build); written by ``save_pretrained``.
         """
         super().__init__()
         self.audio, self.text, self.tokenizer = audio, text, tokenizer
         self.embed_dim, self.max_tokens, self.description = embed_dim, max_tokens, dict(description or {})
-        self.audio_projection = nn.Linear(audio.num_features, embed_dim, bias=projection_bias)
-        self.text_projection = nn.Linear(text.num_features, embed_dim, bias=projection_bias)
+        self.sample_rate = sample_rate
+        self.audio_projection = make_projection(projection, audio.num_features, embed_dim, bias=projection_bias)
+        self.text_projection = make_projection(projection, text.num_features, embed_dim, bias=projection_bias)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / initial_temperature)))
         self.sha256 = ""
         """Of the weights file this model was loaded from; "" for one that was not."""
+        self.embed_dtype: torch.dtype | None = None
+        """What ``embed_audio`` and ``embed_text`` compute in where that is not float32: see ``from_pretrained``."""
+        self._frozen: tuple[nn.Module, ...] = ()
 
     def forward(
         self, waveforms: Mapping[str, Tensor], input_ids: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return audio and text embeddings (B, D), float32 rows of unit L2 norm, of matching pairs."""
+        """Return audio and text embeddings (B, D), rows of unit L2 norm, of matching pairs.
+
+        They are float32, or float64 if the weights are.
+        """
         audio = self.audio_projection(self.audio(waveforms))
         text = self.text_projection(self.text(input_ids, attention_mask))
-        return F.normalize(audio.float(), dim=1), F.normalize(text.float(), dim=1)
+        return _unit(audio), _unit(text)
+
+    def parts(self) -> dict[str, nn.Module | nn.Parameter]:
+        """Return the parts that can be frozen or trained at rates of their own, by name."""
+        return {
+            **self.audio.encoders,
+            "text": self.text,
+            "audio_projection": self.audio_projection,
+            "text_projection": self.text_projection,
+            "logit_scale": self.logit_scale,
+        }
+
+    def freeze(self, names: Iterable[str]) -> None:
+        """Keep parts as they are: their weights need no gradient, and they run as in evaluation from now on.
+
+        That means batch norm with its stored statistics, no dropout, no masking; an HTSAT reads long clips by its rule
+        for evaluation, which for "halves" takes three passes.
+
+        Raises:
+            ValueError: If the model has no such part.
+        """
+        parts = self.parts()
+        names = list(names)
+        if unknown := [name for name in names if name not in parts]:
+            raise ValueError(f"there is no part {unknown[0]!r} to freeze; this model has {', '.join(parts)}")
+        for name in names:
+            parts[name].requires_grad_(False)
+        self._frozen = tuple(part for name in names if isinstance(part := parts[name], nn.Module))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Clap:
+        """Set training or evaluation; frozen parts stay in evaluation."""
+        super().train(mode)
+        for part in self._frozen:
+            part.train(False)
+        return self
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
         """Hold the scale at 100 at most. After the step, not in the forward pass, where it would kill the gradient."""
         self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz of the waveforms that the model reads."""
-        return self.audio.features.sample_rate
 
     @torch.inference_mode()
     def embed_audio(
@@ -146,26 +159,26 @@ class Clap(nn.Module):
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if sample_rate is not None and sample_rate < 1:
-            raise ValueError(f"sample_rate must be at least 1 Hz, got {sample_rate}")
+        if sample_rate is not None and (not isinstance(sample_rate, int) or sample_rate < 1):
+            raise ValueError(f"sample_rate must be a whole number of Hz, at least 1, got {sample_rate!r}")
         if isinstance(sounds, str | Path):
             raise TypeError("sounds must be a list of waveforms or files, got one path: embed_audio([path])")
-        was_training = self.training
-        self.eval()
-        try:
-            averages = [_Average(self.audio, size, batch_size) for size in set(self.audio.clip_samples.values())]
+        with self._embedding():
+            averages = [_Average(self.audio, names, batch_size) for names in self.audio.readings().values()]
             count = 0
             for count, sound in enumerate(sounds, start=1):
-                waveform = self._read(sound, count - 1, sample_rate or self.sample_rate)
+                rates = {self.sample_rate: self._read(sound, count - 1, sample_rate or self.sample_rate)}
                 for average in averages:
-                    average.add(waveform)
+                    if average.sample_rate not in rates:
+                        rates[average.sample_rate] = resample(
+                            rates[self.sample_rate], source_rate=self.sample_rate, target_rate=average.sample_rate
+                        )
+                    average.add(rates[average.sample_rate])
             if count == 0:
                 return np.zeros((0, self.embed_dim), np.float32)
             outputs = {name: output for average in averages for name, output in average.result().items()}
             joined = torch.cat([outputs[name] for name in self.audio.encoders], dim=1)
-            return _checked(F.normalize(self.audio_projection(joined).float(), dim=1), "sound")
-        finally:
-            self.train(was_training)
+            return _checked(_unit(self.audio_projection(joined)), "sound")
 
     @torch.inference_mode()
     def embed_text(self, texts: Iterable[str], *, batch_size: int = 256) -> np.ndarray:
@@ -188,15 +201,22 @@ class Clap(nn.Module):
                 raise ValueError(f"text {i} is not Unicode text: it holds half of a surrogate pair, {ascii(text)[:80]}")
         if not texts:
             return np.zeros((0, self.embed_dim), np.float32)
-        was_training = self.training
-        self.eval()
-        try:
+        with self._embedding():
             ids = token_ids(self.tokenizer, texts, max_tokens=self.max_tokens)
             rows = []
             for start in range(0, len(ids), batch_size):
                 batch = pad(ids[start : start + batch_size], pad_id=self.tokenizer.pad_token_id)
                 rows.append(self.text_projection(self.text(*(tensor.to(self._device) for tensor in batch))))
-            return _checked(F.normalize(torch.cat(rows).float(), dim=1), "text")
+            return _checked(_unit(torch.cat(rows)), "text")
+
+    @contextmanager
+    def _embedding(self) -> Iterator[None]:
+        """Evaluate within the block, in ``embed_dtype``, and go back to training after it if it was."""
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.autocast(self._device.type, self.embed_dtype, enabled=self.embed_dtype is not None):
+                yield
         finally:
             self.train(was_training)
 
@@ -206,16 +226,39 @@ class Clap(nn.Module):
 
         save_model(self, Path(folder))
 
+    def save_transformers(self, folder: Path | str) -> list[str]:
+        """Write a transformers ClapModel folder; returns what will differ there, a sentence each.
+
+        Raises:
+            ConfigError: If transformers' ClapModel cannot hold this model; says why.
+        """
+        from training.models.transformers_clap import save_transformers
+
+        return save_transformers(self, Path(folder))
+
     @classmethod
-    def from_pretrained(cls, folder: Path | str, *, device: str | torch.device = "cpu") -> Clap:
+    def from_pretrained(
+        cls, folder: Path | str, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    ) -> Clap:
         """Return the model that a run's ``model`` folder (or the run's folder) holds, in evaluation mode.
+
+        Args:
+            folder: The folder.
+            device: Where it computes.
+            dtype: torch.float16 or torch.bfloat16: embeddings are computed in it where PyTorch's autocast deems it
+                safe, and come out as float32 still. Faster on a GPU, and a little off. None: float32.
 
         Raises:
             ConfigError: If files are missing, or weights and config do not fit each other.
+            ValueError: If dtype is another one.
         """
         from training.checkpoint import load_model
 
-        return load_model(Path(folder)).to(device)
+        if dtype not in (None, torch.float32, torch.float16, torch.bfloat16):
+            raise ValueError(f"dtype must be torch.float32, torch.float16 or torch.bfloat16, got {dtype}")
+        model = load_model(Path(folder)).to(device)
+        model.embed_dtype = None if dtype == torch.float32 else dtype
+        return model
 
     @property
     def _device(self) -> torch.device:
@@ -254,17 +297,21 @@ def windows(waveform: np.ndarray, size: int) -> list[np.ndarray]:
 
 @dataclass
 class _Average:
-    """Mean outputs over each sound's windows, of the encoders that read one size, in batches that span sounds."""
+    """Mean outputs over each sound's windows, of the encoders that read alike, in batches that span sounds."""
 
     tower: AudioTower
-    size: int
+    names: list[str]
     batch_size: int
     sums: list[Tensor] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     waiting: list[tuple[int, np.ndarray]] = field(default_factory=list)
 
+    @property
+    def sample_rate(self) -> int:
+        return self.tower.front_end(self.names[0]).sample_rate
+
     def add(self, waveform: np.ndarray) -> None:
-        cut = windows(waveform, self.size)
+        cut = windows(waveform, self.tower.clip_samples[self.names[0]])
         self.counts.append(len(cut))
         for window in cut:
             self.waiting.append((len(self.counts) - 1, window))
@@ -275,27 +322,28 @@ class _Average:
         """Return the means (N, num_features) by encoder."""
         self._encode()
         sums = torch.stack(self.sums)
-        encoders = {name: self.tower.encoders[name] for name in self._names}
-        widths = [_width(encoder) for encoder in encoders.values()]
+        widths = [width(self.tower.encoders[name]) for name in self.names]
         means = sums / torch.tensor(self.counts, device=sums.device)[:, None]
-        return dict(zip(encoders, torch.split(means, widths, dim=1), strict=True))
-
-    @property
-    def _names(self) -> list[str]:
-        return [name for name in self.tower.encoders if self.tower.clip_samples[name] == self.size]
+        return dict(zip(self.names, torch.split(means, widths, dim=1), strict=True))
 
     def _encode(self) -> None:
         if not self.waiting:
             return
         batch = torch.from_numpy(np.stack([window for _, window in self.waiting]))
-        log_mel = self.tower.features(batch.to(self.tower.features.window.device))
-        encoded = torch.cat([self.tower.encoders[name](log_mel).float() for name in self._names], dim=1)
+        front_end = self.tower.front_end(self.names[0])
+        log_mel = front_end(batch.to(front_end.window.device))
+        encoded = torch.cat([self.tower.encoders[name](log_mel).float() for name in self.names], dim=1)
         for (index, _), output in zip(self.waiting, encoded, strict=True):
             if index == len(self.sums):
                 self.sums.append(output)
             else:
                 self.sums[index] = self.sums[index] + output
         self.waiting = []
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """Return rows (N, D) of unit L2 norm, float32 or float64."""
+    return F.normalize(rows if rows.dtype == torch.float64 else rows.float(), dim=1)
 
 
 def _checked(rows: Tensor, what: str) -> np.ndarray:
@@ -308,9 +356,3 @@ def _checked(rows: Tensor, what: str) -> np.ndarray:
             "length; use another model, or train it again with a lower optimizer.lr"
         )
     return embeddings
-
-
-def _width(encoder: nn.Module) -> int:
-    width = encoder.num_features
-    assert isinstance(width, int)
-    return width
