@@ -81,7 +81,7 @@ def train_command(
 
     wavtext5k-train convert makes published checkpoints into weights to start from: see its --help.
     """
-    with exit_on_error(), _named_imports():
+    with exit_on_error(), named_imports():
         if recipe in OTHER_FORMS:
             raise UsageError(f"wavtext5k-train {recipe} is not there yet; name a recipe")
         config = load_recipe(recipe, settings or ())
@@ -111,7 +111,7 @@ def evaluate_command(
     version: Version = False,
 ) -> None:
     """Score a trained model on held-out clips: the paper's metrics, both directions, with the chance level beside."""
-    with exit_on_error(), _named_imports():
+    with exit_on_error(), named_imports():
         from training.evaluate import evaluate_run
 
         names = None if ids is None else _read_ids(ids)
@@ -167,7 +167,7 @@ def _summary(result: TrainResult) -> str:
 
 
 @contextmanager
-def _named_imports() -> Iterator[None]:
+def named_imports() -> Iterator[None]:
     """Say how to install what is missing; end with exit code 2 after wrong usage."""
     try:
         yield

@@ -261,6 +261,9 @@ class LrFactors:
     logit_scale: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in PARTS:
+            if getattr(self, name) == 0:
+                raise ConfigError(f"optimizer.lr_factors.{name}=0: to hold a part still, say optimizer.freeze=[{name}]")
         positive(self, "optimizer.lr_factors", *PARTS)
 
 
@@ -367,6 +370,9 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
+        for name in self.optimizer.freeze:
+            if name in AUDIO_ENCODERS and name not in self.model.audio_encoders:
+                raise ConfigError(f"optimizer.freeze names {name}, which model.audio={self.model.audio} does not have")
         for name in self.model.audio_encoders:
             encoder = getattr(self.model, name)
             features = encoder.features or self.features

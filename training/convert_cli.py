@@ -58,7 +58,9 @@ def convert_command(
     """Convert a published checkpoint to weights that training starts from; accounts for every tensor of it."""
     if to is To.TRANSFORMERS and (kind or tokenizer or allow_pickle):
         raise typer.BadParameter("--to transformers takes no --kind, --tokenizer or --allow-pickle")
-    with exit_on_error():
+    from training.cli import named_imports  # which dispatches to here
+
+    with exit_on_error(), named_imports():
         from training.models.convert import convert, convert_to_transformers
 
         if to is To.TRANSFORMERS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -15,8 +16,9 @@ from curation.errors import AudioError, ConfigError
 from tests.support.audio import write_waveform
 from tests.training.clips import SAMPLE_RATE, small_config, tone
 from training.checkpoint import is_whole, model_hash
-from training.models.build import new_clap
+from training.models.build import build_clap, new_clap
 from training.models.clap import BrokenModelError, Clap, windows
+from training.models.projections import make_projection
 
 TEXTS = ["A low bell struck twice.", "Rain.", "A very long description of a dog that barks, " * 20]
 
@@ -243,3 +245,85 @@ def test_the_towers_outputs_are_joined_cnn14_first(model, sounds):
 def test_sizes_that_do_not_fit_are_named(config, tmp_path, change, message):
     with pytest.raises(ConfigError, match=message):
         new_clap(small_config(tmp_path, tmp_path, model=change).model, config.features, captions=TEXTS)
+
+
+def test_encoders_with_front_ends_of_their_own(config, sounds, tmp_path):
+    """A published encoder is fed at the rate it was trained with; the others keep theirs."""
+    own = {"htsat": {"features": {"sample_rate": 32_000, "n_fft": 1024, "hop_length": 640, "n_mels": 32}}}
+    model = new_clap(small_config(tmp_path, tmp_path, model=own).model, config.features, captions=TEXTS).eval()
+    assert model.audio.clip_samples == {"cnn14": 22_050, "htsat": 12_800}
+    sound = sounds[0][:4_410]
+    filled = {
+        "cnn14": np.resize(sound, 22_050),
+        "htsat": np.resize(resample(sound, source_rate=44_100, target_rate=32_000), 12_800),
+    }
+    with torch.inference_mode():
+        expected = model.audio_projection(model.audio({k: torch.from_numpy(v)[None] for k, v in filled.items()}))[0]
+    np.testing.assert_allclose(model.embed_audio([sound])[0], (expected / expected.norm()).numpy(), atol=1e-6)
+    model.save_pretrained(tmp_path / "model")
+    assert np.array_equal(Clap.from_pretrained(tmp_path / "model").embed_audio(sounds), model.embed_audio(sounds))
+
+
+@pytest.mark.parametrize("kind", ["linear", "residual", "mlp"])
+def test_projections_of_every_kind_are_saved_and_loaded(config, sounds, tmp_path, kind):
+    model = new_clap(
+        small_config(tmp_path, tmp_path, model={"projection": kind}).model, config.features, captions=TEXTS
+    )
+    model.save_pretrained(tmp_path / "model")
+    loaded = Clap.from_pretrained(tmp_path / "model")
+    assert np.array_equal(loaded.embed_audio(sounds[:2]), model.embed_audio(sounds[:2]))
+    names = {name for name in model.state_dict() if name.startswith("text_projection.")}
+    layers = {"linear": {"weight", "bias"}, "mlp": {f"linear{i}.{n}" for i in (1, 2) for n in ("weight", "bias")}}
+    layers["residual"] = {"linear1.weight", "linear2.weight", "layer_norm.weight", "layer_norm.bias"}
+    assert names == {f"text_projection.{name}" for name in layers[kind]}
+
+
+def test_projections_are_the_published_formulas():
+    torch.manual_seed(0)
+    x = torch.randn(5, 7, dtype=torch.float64)
+    residual = make_projection("residual", 7, 4).double().eval()
+    first = x @ residual.linear1.weight.T
+    total = first + torch.nn.functional.gelu(first) @ residual.linear2.weight.T
+    normed = (total - total.mean(1, keepdim=True)) / (total.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(residual(x), normed)
+    assert not torch.equal(residual.train()(x), residual(x))  # dropout
+    mlp = make_projection("mlp", 7, 4).double()
+    hidden = (x @ mlp.linear1.weight.T + mlp.linear1.bias).clamp(min=0)
+    torch.testing.assert_close(mlp(x), hidden @ mlp.linear2.weight.T + mlp.linear2.bias)
+    assert make_projection("linear", 7, 4, bias=False).bias is None
+    with pytest.raises(ValueError, match="one of linear, residual, mlp, got 'deep'"):
+        make_projection("deep", 7, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_embeddings_are_close_and_float32(model, sounds, tmp_path, dtype):
+    model.save_pretrained(tmp_path)
+    half = Clap.from_pretrained(tmp_path, dtype=dtype)
+    for ours, whole in ((half.embed_audio(sounds), model.embed_audio(sounds)), (half.embed_text(TEXTS),) * 2):
+        assert ours.dtype == np.float32
+        assert (ours * whole).sum(axis=1).min() > 0.995
+    assert not np.array_equal(half.embed_text(TEXTS), model.embed_text(TEXTS))
+    with pytest.raises(
+        ValueError, match=r"dtype must be torch.float32, torch.float16 or torch.bfloat16, got torch.int8"
+    ):
+        Clap.from_pretrained(tmp_path, dtype=torch.int8)
+
+
+def test_frozen_parts_stay_in_evaluation_and_unknown_ones_are_named(config, sounds):
+    model = new_clap(config.model, config.features, captions=TEXTS)
+    model.freeze(["cnn14", "logit_scale"])
+    model.train()
+    assert not model.audio.encoders["cnn14"].training
+    assert model.audio.encoders["htsat"].training
+    assert {name for name, p in model.named_parameters() if not p.requires_grad} == {"logit_scale"} | {
+        f"audio.encoders.cnn14.{name}" for name, _ in model.audio.encoders["cnn14"].named_parameters()
+    }
+    with pytest.raises(ValueError, match="no part 'pann' to freeze; this model has cnn14, htsat, text"):
+        model.freeze(["pann"])
+    with pytest.raises(ConfigError, match="text encoder has 64 positions"):
+        build_clap(
+            dataclasses.replace(config.model, text=dataclasses.replace(config.model.text, max_tokens=65)),
+            config.features,
+            text=model.text.model,
+            tokenizer=model.tokenizer,
+        )

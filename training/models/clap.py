@@ -122,7 +122,7 @@ class Clap(nn.Module):
             raise ValueError(f"there is no part {unknown[0]!r} to freeze; this model has {', '.join(parts)}")
         for name in names:
             parts[name].requires_grad_(False)
-        self._frozen = tuple(part for name in names if isinstance(part := parts[name], nn.Module))
+        self._frozen += tuple(part for name in names if isinstance(part := parts[name], nn.Module))
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Clap:
