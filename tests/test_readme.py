@@ -31,6 +31,7 @@ APPS = {
     "wavtext5k-crawl": "crawler.cli:app",
     "wavtext5k-curate": "curation.cli:app",
     "wavtext5k-train": "training.cli:train_app",
+    "wavtext5k-train convert": "training.convert_cli:convert_app",
     "wavtext5k-evaluate": "training.cli:evaluate_app",
     "wavtext5k-search": "retrieval.cli:app",
     "demo": "demo.__main__:app",
@@ -89,6 +90,8 @@ def test_commands_and_options_exist(command: str) -> None:
     if words[:2] == ["python", "-m"]:
         words = words[2:]
     name = words[0].removeprefix(".venv/bin/")
+    if words[1:2] == ["convert"]:
+        name = f"{name} {words.pop(1)}"
     if name in APPS:
         check_ours(name, words[1:])
     elif name == "scrapy":

@@ -303,15 +303,14 @@ def test_half_precision_embeddings_are_close_and_float32(model, sounds, tmp_path
         assert ours.dtype == np.float32
         assert (ours * whole).sum(axis=1).min() > 0.995
     assert not np.array_equal(half.embed_text(TEXTS), model.embed_text(TEXTS))
-    with pytest.raises(
-        ValueError, match=r"dtype must be torch.float32, torch.float16 or torch.bfloat16, got torch.int8"
-    ):
+    with pytest.raises(ValueError, match=r"dtype must be .* or torch.bfloat16, got torch.int8"):
         Clap.from_pretrained(tmp_path, dtype=torch.int8)
 
 
 def test_frozen_parts_stay_in_evaluation_and_unknown_ones_are_named(config, sounds):
     model = new_clap(config.model, config.features, captions=TEXTS)
-    model.freeze(["cnn14", "logit_scale"])
+    model.freeze(["cnn14"])
+    model.freeze(["logit_scale"])
     model.train()
     assert not model.audio.encoders["cnn14"].training
     assert model.audio.encoders["htsat"].training

@@ -14,6 +14,7 @@ from training.models.audio_tower import AudioTower
 from training.models.clap import Clap
 from training.models.cnn14 import Cnn14
 from training.models.htsat import Htsat
+from training.models.linear import use_fast_linear
 from training.models.text import TextEncoder, pretrained_text_model, roberta_config, text_model, usable_positions
 from training.recipe import from_dict, to_dict
 from training.tokenizer import check_vocabulary, load_tokenizer, train_tokenizer
@@ -91,6 +92,7 @@ def build_clap(model: ModelConfig, features: FeatureConfig, *, text: Any, tokeni
         text_encoder = TextEncoder(text, pooling=model.text.pooling)
     except (ValueError, AssertionError) as error:
         raise ConfigError(f"model.{model.audio}: {error}") from error
+    use_fast_linear(text)
     if tokenizer is not None:  # a model for sounds alone has none
         check_vocabulary(tokenizer, text)
     return Clap(

@@ -85,7 +85,8 @@ class Cnn14(nn.Module):
         for name in self._blocks:
             x = F.dropout(self.get_submodule(name)(x), self.block_dropout, self.training)
         x = x.mean(dim=3)
-        pooled: Tensor = x.amax(dim=2) + x.mean(dim=2)
+        # max, not amax: the compiled gradient of amax divides by the count of maxima, which rounding can make 0
+        pooled: Tensor = x.max(dim=2).values + x.mean(dim=2)
         return pooled
 
     def tag(self, log_mel: Tensor) -> Tensor:
