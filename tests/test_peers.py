@@ -84,6 +84,7 @@ def test_the_peers_are_pinned_without_addresses():
     assert all(re.fullmatch(r"[a-z0-9_-]+==[0-9.]+", pin) for pin in pins)
 
 
+@pytest.mark.filterwarnings("ignore")  # of the peers
 @pytest.mark.skipif(not HAS_PEERS, reason="the peers are not here: see benchmarks/peers.txt")
 def test_made_files_have_the_names_and_shapes_of_the_peers_own_classes(modules):
     from _peers_setup import import_peers
