@@ -60,7 +60,7 @@ def _load(recipe: str, overrides: Sequence[str]) -> TrainConfig:
             raise ConfigError(f"recipe {recipe} must hold sections (run:, data:, ...), not {kind}")
         stated = OmegaConf.create(text)
         assert isinstance(stated, DictConfig)
-        merged = OmegaConf.merge(stated, OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(stated, OmegaConf.from_dotlist(_spelled_out(overrides)))
         values = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(f"recipe {recipe}: {' '.join(str(error).split())}") from error
@@ -146,6 +146,19 @@ def _section(section: type[Section], values: Any, path: str) -> Section:
     if missing := [key for key in required if key not in arguments]:
         raise ConfigError(f"{path} lacks {', '.join(missing)}")
     return section(**arguments)
+
+
+def _spelled_out(overrides: Sequence[str]) -> list[str]:
+    """Return overrides with presets' names as their settings, so that a later one changes a key of the preset."""
+    spelled: list[str] = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        is_name = key.rpartition(".")[2] == "features" and re.fullmatch(r"[a-z][a-z0-9-]*", value) and value != "null"
+        if is_name:
+            spelled += [f"{key}.{name}={setting}" for name, setting in to_dict(_preset(value, key)).items()]
+        else:
+            spelled.append(override)
+    return spelled
 
 
 def _preset(name: str, path: str) -> FeatureConfig:

@@ -144,6 +144,13 @@ def test_paper_d_has_the_parameters_of_the_paper():
     assert model.audio.clip_samples == {"cnn14": 882_000, "htsat": 441_000}
 
 
+def test_a_key_named_after_a_preset_changes_that_preset():
+    config = load_recipe("paper-d", ["model.htsat.features=panns-32k", "model.htsat.features.n_mels=32"])
+    own = config.model.htsat.features
+    assert own is not None
+    assert (own.sample_rate, own.f_max, own.n_mels) == (32_000, 14_000, 32)
+
+
 def test_paper_d_states_what_the_paper_states():
     config = load_recipe("paper-d")
     assert (config.run.epochs, config.run.batch_size, config.model.embed_dim) == (45, 128, 1024)

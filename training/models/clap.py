@@ -135,7 +135,8 @@ class Clap(nn.Module):
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
         """Hold the scale at 100 at most. After the step, not in the forward pass, where it would kill the gradient."""
-        self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+        if self.logit_scale.requires_grad:  # a frozen one stays as it is
+            self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
 
     @torch.inference_mode()
     def embed_audio(
@@ -159,7 +160,7 @@ class Clap(nn.Module):
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if sample_rate is not None and (not isinstance(sample_rate, int) or sample_rate < 1):
+        if sample_rate is not None and (not isinstance(sample_rate, int | np.integer) or sample_rate < 1):
             raise ValueError(f"sample_rate must be a whole number of Hz, at least 1, got {sample_rate!r}")
         if isinstance(sounds, str | Path):
             raise TypeError("sounds must be a list of waveforms or files, got one path: embed_audio([path])")
