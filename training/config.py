@@ -1,7 +1,8 @@
 """The settings of a run: frozen dataclasses, each checked when it is built.
 
 Defaults are the paper's (section 4.2 of arXiv:2209.14275); a recipe (training/recipe.py) states what it changes.
-Configs stop at the builders: models, losses and loops take plain values.
+Configs stop at the builders: models, losses and loops take plain values. The model's settings are in
+training.config_model, and can be imported from here.
 """
 
 from __future__ import annotations
@@ -13,190 +14,42 @@ from pathlib import Path
 from typing import Literal
 
 from curation.errors import ConfigError
-from training.config_checks import fraction, not_negative, positive
+from training.config_checks import not_negative, positive
+from training.config_model import (
+    AUDIO_ENCODERS,
+    PARTS,
+    Cnn14Config,
+    FeatureConfig,
+    HtsatConfig,
+    InitConfig,
+    ModelConfig,
+    SpecAugmentConfig,
+    TextConfig,
+)
 
-AUDIO_ENCODERS = ("cnn14", "htsat")
-"""In the order in which the tower joins their outputs (the paper's equation 5)."""
-PARTS = (*AUDIO_ENCODERS, "text", "audio_projection", "text_projection", "logit_scale")
-"""Of a model: each can be frozen, and has a learning rate of its own."""
+__all__ = [
+    "AUDIO_ENCODERS",
+    "PARTS",
+    "CheckpointConfig",
+    "Cnn14Config",
+    "DataConfig",
+    "FeatureConfig",
+    "HtsatConfig",
+    "InitConfig",
+    "LossConfig",
+    "LrFactors",
+    "ManifestConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "ScheduleConfig",
+    "SpecAugmentConfig",
+    "TextConfig",
+    "TrainConfig",
+]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureConfig:
-    """A log-mel front end. Where one is asked for, the name of a preset (training.features.PRESETS) stands for it."""
-
-    sample_rate: int = 44_100
-    """Hz. Sound of another rate is resampled to it."""
-    n_fft: int = 1024
-    """Samples in a window."""
-    hop_length: int = 320
-    """Samples between frames: 320 at 44.1 kHz is 7.26 ms."""
-    n_mels: int = 64
-    f_min: float = 50.0
-    f_max: float = 8_000.0
-    """Hz. Edges of the mel filter bank."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
-            raise ConfigError(
-                f"features.f_min={self.f_min} and features.f_max={self.f_max} must satisfy "
-                f"0 <= f_min < f_max <= sample_rate / 2 = {self.sample_rate / 2}"
-            )
-        positive(self, "features", "n_fft", "hop_length", "n_mels")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpecAugmentConfig:
-    """Stripes masked in training, as PANNs does; widths are uniform from 0 to one less than stated."""
-
-    time_stripes: int = 2
-    time_width: int = 64
-    """Frames."""
-    freq_stripes: int = 2
-    freq_width: int = 8
-    """Mel bands."""
-
-    def __post_init__(self) -> None:
-        not_negative(self, "model.spec_augment", "time_stripes", "time_width", "freq_stripes", "freq_width")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cnn14Config:
-    """CNN14; the defaults are PANNs' own."""
-
-    clip_s: float = 20.0
-    """Seconds of sound it reads: longer clips are cropped in training and read in windows in evaluation."""
-    features: FeatureConfig | None = None
-    """A front end of its own, such as that of a published checkpoint; null: the one all share."""
-    channels: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
-    block_dropout: float = 0.2
-    head_dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        positive(self, "model.cnn14", "clip_s", "channels")
-        fraction(self, "model.cnn14", "block_dropout", "head_dropout")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HtsatConfig:
-    """HTSAT; the defaults are those of its AudioSet model."""
-
-    clip_s: float = 10.0
-    """Seconds of sound it reads; see Cnn14Config."""
-    features: FeatureConfig | None = None
-    """See Cnn14Config."""
-    spec_size: int = 256
-    patch_size: int = 4
-    embed_dim: int = 96
-    depths: tuple[int, ...] = (2, 2, 6, 2)
-    num_heads: tuple[int, ...] = (4, 8, 16, 32)
-    window_size: int = 8
-    drop_path_rate: float = 0.1
-    long_clips: Literal["halves", "centre", "resize", "windows"] = "halves"
-    """What becomes of frames beyond those the square holds: see training.models.htsat.LONG_CLIPS."""
-
-    def __post_init__(self) -> None:
-        positive(
-            self,
-            "model.htsat",
-            "clip_s",
-            "spec_size",
-            "patch_size",
-            "embed_dim",
-            "depths",
-            "num_heads",
-            "window_size",
-        )
-        fraction(self, "model.htsat", "drop_path_rate")
-        if len(self.depths) != len(self.num_heads):
-            raise ConfigError(
-                f"model.htsat.depths={list(self.depths)} and model.htsat.num_heads={list(self.num_heads)} "
-                "must name the same number of stages"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextConfig:
-    """The text encoder."""
-
-    encoder: str = "roberta-base"
-    """Name or folder of a transformers encoder; "scratch" builds a RoBERTa of the sizes below, with a byte-level BPE
-    trained on the training captions."""
-    pooling: Literal["first", "mean", "pooler"] = "first"
-    """What stands for a text: its first token (RoBERTa, BERT), the mean of its tokens (MiniLM), or the first token
-    through the encoder's own dense layer and tanh (LAION's CLAP; what transformers' ClapModel can hold)."""
-    max_tokens: int = 77
-    """Longer texts are cut."""
-    vocab_size: int = 1024
-    hidden_size: int = 64
-    num_layers: int = 2
-    num_heads: int = 4
-    ffn_size: int = 128
-    dropout: float = 0.1
-    """Sizes of a "scratch" encoder; others bring their own."""
-
-    def __post_init__(self) -> None:
-        positive(self, "model.text", "max_tokens", "vocab_size", "hidden_size", "num_layers", "num_heads", "ffn_size")
-        fraction(self, "model.text", "dropout")
-        if self.max_tokens < 3:
-            raise ConfigError(f"model.text.max_tokens={self.max_tokens} must be at least 3: two of them mark the ends")
-        if self.hidden_size % self.num_heads:
-            raise ConfigError(
-                f"model.text.hidden_size={self.hidden_size} must be a multiple of num_heads={self.num_heads}"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
-    """The two towers and what joins them."""
-
-    audio: str = "cnn14+htsat"
-    """Audio encoders, joined by "+"; their outputs are concatenated, CNN14 first."""
-    embed_dim: int = 1024
-    """Of the common space."""
-    projection: Literal["linear", "residual", "mlp"] = "linear"
-    """See training.models.projections: the paper's words, its authors' later code, LAION's and transformers' form."""
-    projection_bias: bool = True
-    """Of "linear"; the other two are as published."""
-    initial_temperature: float = 0.007
-    """logit_scale starts at ln(1 / this). The paper's 0.007 starts above the clamp, so at 100; CLIP has 0.07."""
-    spec_augment: SpecAugmentConfig | None = field(default_factory=SpecAugmentConfig)
-    """None: no masking."""
-    cnn14: Cnn14Config = field(default_factory=Cnn14Config)
-    htsat: HtsatConfig = field(default_factory=HtsatConfig)
-    text: TextConfig = field(default_factory=TextConfig)
-
-    def __post_init__(self) -> None:
-        names = self.audio.split("+")
-        if tuple(names) != tuple(name for name in AUDIO_ENCODERS if name in names):
-            raise ConfigError(f"model.audio={self.audio!r} must be one of cnn14, htsat, cnn14+htsat")
-        positive(self, "model", "embed_dim", "initial_temperature")
-
-    @property
-    def audio_encoders(self) -> tuple[str, ...]:
-        """Names of the audio encoders, in the tower's order."""
-        return tuple(self.audio.split("+"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InitConfig:
-    """Weights to start from: published files, folders made by ``wavtext5k-train convert``, runs. null or none: random.
-
-    ``clap`` is applied first, the others over it.
-    """
-
-    cnn14: str | None = None
-    htsat: str | None = None
-    text: str | None = None
-    """A transformers folder, or a run. null: those that come with model.text.encoder."""
-    clap: str | None = None
-    """A whole model; the recipe must describe the same one, and its tokenizer is used."""
-
-    def __post_init__(self) -> None:
-        for name in ("cnn14", "htsat", "text", "clap"):
-            if (getattr(self, name) or "none").lower() == "none":
-                object.__setattr__(self, name, None)
-
+TRACKERS = ("tensorboard",)
+"""Where metrics can go beside metrics.jsonl: see training.trackers."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestConfig:
@@ -205,6 +58,12 @@ class ManifestConfig:
     manifest: str
     """Its folder, or manifest.parquet itself."""
     splits: tuple[str, ...] = ("train",)
+    weight: float = 1.0
+    """How often each of its pairs comes in an epoch: 2 is twice; at 0.5 each epoch has another half of them. All 1 is
+    natural mixing. Means nothing for data.val."""
+
+    def __post_init__(self) -> None:
+        positive(self, f"data: {self.manifest}:", "weight")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,10 +83,21 @@ class DataConfig:
     """Level drawn per visit from plus or minus this."""
     shift: bool = False
     """Start clips shorter than the crop anywhere, going round, instead of at their first sample."""
+    exclude: tuple[str, ...] = ()
+    """Files of clips to leave out of data.train, one a line: a clip_id, or origin:origin_id (freesound:1234)."""
+    buckets_s: tuple[float, ...] = ()
+    """Lengths in seconds, rising: a batch has clips of one bucket (a clip goes into the first that holds it) and no
+    encoder reads more than the bucket's length, so that short clips are not gone round many times. Empty: none."""
+    last_batch: Literal["fill", "drop"] = "fill"
+    """What becomes of the pairs that do not fill a batch at the end of an epoch: they are filled up with others of the
+    epoch, which then come twice, so that every pair is seen; or they are left out, other ones in every epoch."""
     workers: int = 0
-    """Reading processes beside the training one."""
+    """Reading processes beside each training one."""
+    pcm_cache: str = ""
+    """Folder for decoded clips (16-bit, read through a memory map): made before the first step, taken up where it was
+    left, kept for other runs. Empty: FLAC is decoded at every visit."""
     cache_mb: int = 512
-    """Clips are kept decoded in memory if all fit into this (and workers is 0)."""
+    """Clips are kept decoded in memory if all fit into this (and workers is 0, and there is no pcm_cache)."""
 
     def __post_init__(self) -> None:
         if not self.train:
@@ -238,7 +108,15 @@ class DataConfig:
             for i, source in enumerate(sources):
                 if not source.splits:
                     raise ConfigError(f"data.{name}[{i}].splits is empty; name the splits to read, such as [train]")
+        for i, source in enumerate(self.val):
+            if "test" in source.splits:
+                raise ConfigError(
+                    f"data.val[{i}].splits={list(source.splits)}: the best checkpoint is chosen by these scores, and a "
+                    "test split is for none of that; hold out another split, or leave data.val empty"
+                )
         not_negative(self, "data", "workers", "cache_mb", "gain_db")
+        if list(self.buckets_s) != sorted({length for length in self.buckets_s if length > 0}):
+            raise ConfigError(f"data.buckets_s={list(self.buckets_s)} must be lengths above 0 s, rising")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +156,9 @@ class OptimizerConfig:
     betas: tuple[float, ...] = (0.9, 0.999)
     clip_norm: float = 0.0
     """Gradients are scaled down to this norm; 0: left alone."""
+    ema_decay: float = 0.0
+    """Above 0: a moving average of the weights, to which each step adds 1 - this of the new ones, is what is evaluated
+    and kept as the model."""
     lr_factors: LrFactors = field(default_factory=LrFactors)
     freeze: tuple[str, ...] = ()
     """Parts that are not trained: they keep their weights and run as in evaluation (batch norm holds its statistics,
@@ -288,6 +169,8 @@ class OptimizerConfig:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer.betas={list(self.betas)} must be two numbers in [0, 1)")
         not_negative(self, "optimizer", "weight_decay", "clip_norm")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"optimizer.ema_decay={self.ema_decay} must be at least 0 and below 1")
         for name in self.freeze:
             if name not in PARTS:
                 raise ConfigError(f"optimizer.freeze names {name!r}; the parts of a model are {', '.join(PARTS)}")
@@ -315,9 +198,13 @@ class CheckpointConfig:
 
     every: int = 500
     """Steps between checkpoints; one is also written after every evaluation and at the end."""
+    keep: int = 0
+    """How many models of earlier checkpoints stay (checkpoints/step-000500.pt), beside last.pt and best.pt; older ones
+    are removed."""
 
     def __post_init__(self) -> None:
         positive(self, "checkpoint", "every")
+        not_negative(self, "checkpoint", "keep")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,7 +216,11 @@ class RunConfig:
     folder: str = "runs"
     epochs: int = 45
     batch_size: int = 128
-    """Pairs a step: each sees the others as negatives."""
+    """Pairs a step, over all processes: each sees the others as negatives."""
+    chunk_size: int = 0
+    """Pairs whose activations a process holds at once; 0: those of all its share. A batch of 1,024 in chunks of 64 has
+    the loss and the gradients of the whole (gradient caching), for one more forward pass. Batch norm sees chunks,
+    unless model.batch_norm=frozen."""
     eval_every: int = 1
     """Epochs between evaluations on data.val."""
     log_every: int = 10
@@ -338,7 +229,11 @@ class RunConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:1; auto takes a GPU where there is one."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: autocast, on a GPU."""
+    """bfloat16: autocast, on a GPU; the loss is in float32."""
+    compile: bool = False
+    """torch.compile the encoders: minutes at the start, for faster steps on a GPU."""
+    trackers: tuple[str, ...] = ()
+    """Where metrics go beside metrics.jsonl: tensorboard."""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice. Another number rounds differently."""
 
@@ -346,7 +241,12 @@ class RunConfig:
         positive(self, "run", "epochs", "eval_every", "log_every")
         if self.batch_size < 2:
             raise ConfigError(f"run.batch_size={self.batch_size} must be at least 2: a pair alone has no negatives")
-        not_negative(self, "run", "threads", "seed")
+        not_negative(self, "run", "threads", "seed", "chunk_size")
+        if self.chunk_size == 1:
+            raise ConfigError("run.chunk_size=1: batch norm needs two pairs at least; 0 is the whole batch")
+        for name in self.trackers:
+            if name not in TRACKERS:
+                raise ConfigError(f"run.trackers names {name!r}; there is {', '.join(TRACKERS)}")
         if self.seed >= 2**63:
             raise ConfigError(f"run.seed={self.seed} must be below 2**63")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
