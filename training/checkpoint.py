@@ -1,7 +1,7 @@
 """Files of a run: the model folder that retrieval loads, and checkpoints that hold all that a resumed run needs.
 
     runs/<name>/model/           model.safetensors, config.json, tokenizer
-    runs/<name>/checkpoints/     last.pt, best.pt
+    runs/<name>/checkpoints/     last.pt, best.pt, tokenizer/; step-000500/, a model folder, where checkpoint.keep asks
 
 Every file appears whole or not at all. Checkpoints are read as tensors and plain values only (``weights_only``), so
 opening one runs no code of it.
@@ -27,7 +27,7 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer_config.json"
 """Every tokenizer writes this one; the others depend on its kind."""
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 
 
 def model_folder(run: Path) -> Path:
@@ -73,21 +73,70 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def save_model(model: Clap, folder: Path) -> None:
-    """Write a model folder: tokenizer and config.json, then the weights."""
+def save_model(model: Clap, folder: Path, *, tokenizer: Path | None = None) -> None:
+    """Write a model folder: tokenizer and config.json, then the weights.
+
+    Args:
+        model: The model.
+        folder: The folder.
+        tokenizer: A folder that holds the model's tokenizer already, whose files are copied: one that was loaded writes
+            other files than the one it was, though it does the same.
+    """
     from safetensors.torch import save
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        model.tokenizer.save_pretrained(temporary)
-        for file in sorted(Path(temporary).iterdir()):
-            with open_whole(folder / file.name) as whole, file.open("rb") as written:
-                shutil.copyfileobj(written, whole)
+    if tokenizer is None:
+        save_tokenizer(model.tokenizer, folder)
+    else:
+        _copy_tokenizer(tokenizer, folder)
     with open_whole(folder / CONFIG_FILE, "w") as whole:
         whole.write(json.dumps(model.description, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with open_whole(folder / WEIGHTS_FILE) as whole:
         whole.write(save(weights))
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer's files, each whole or not at all; the one that every tokenizer has comes last."""
+    with tempfile.TemporaryDirectory() as temporary:
+        tokenizer.save_pretrained(temporary)
+        _copy_tokenizer(Path(temporary), folder)
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.iterdir(), key=lambda file: (file.name == TOKENIZER_FILE, file.name)):
+        with open_whole(folder / file.name) as whole, file.open("rb") as written:
+            shutil.copyfileobj(written, whole)
+
+
+def save_step(model: Clap, checkpoints: Path, *, step: int, keep: int) -> None:
+    """Write checkpoints/step-000500, a model folder, and remove all such but the latest ``keep``."""
+    name = f"step-{step:06}"
+    part = checkpoints / f"{name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    save_model(model, part, tokenizer=checkpoints / "tokenizer")
+    shutil.rmtree(checkpoints / name, ignore_errors=True)
+    part.rename(checkpoints / name)
+    steps = sorted((int(path.name[5:]), path) for path in checkpoints.glob("step-*") if path.name[5:].isdecimal())
+    for _, path in steps[:-keep]:
+        shutil.rmtree(path)
+
+
+def stored_model(checkpoints: Path, description: dict[str, Any]) -> Clap:
+    """Return the model of a run that goes on, with random weights: its checkpoint's description, its own tokenizer.
+
+    Raises:
+        ConfigError: If the tokenizer is missing or damaged.
+    """
+    from training.models.build import clap_of
+    from training.tokenizer import load_tokenizer
+
+    try:
+        model = clap_of(description, load_tokenizer(checkpoints / "tokenizer"))
+        model.description = dict(description)
+        return model
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {_anew(checkpoints / 'last.pt')}") from error
 
 
 def load_model(folder: Path) -> Clap:
@@ -187,13 +236,16 @@ def _anew(file: Path) -> str:
     return f"remove {file.parent.parent} to begin anew"
 
 
-def random_state() -> dict[str, Any]:
-    """Return the state of the random generators that models draw from."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Return the state of the random generators that a model on a device draws from."""
+    on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return {"cpu": torch.get_rng_state(), "cuda": on_gpu, "device": str(device)}
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Set the random generators to a state from ``random_state``."""
+    """Set the random generators to a state from ``random_state``; one of a GPU that is not here is left out."""
     torch.set_rng_state(state["cpu"])
-    if len(state["cuda"]) == (torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        device = torch.device(state["device"])
+        if (device.index or 0) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(state["cuda"], device)

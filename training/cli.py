@@ -1,47 +1,52 @@
-"""The commands ``wavtext5k-train`` and ``wavtext5k-evaluate``: parse, call one function, print.
+"""The command ``wavtext5k-train``: parse, call one function, print; and where its other forms begin.
 
-Heavy imports are inside the commands, so that ``--help`` is instant.
+Heavy imports are inside the commands, so that ``--help`` is instant. Under torchrun every process runs this; the first
+prints what a run came to, the others only what they alone know.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curation.errors import ConfigError, exit_on_error
+from curation.errors import WavTextError, exit_on_error
 from training.recipe import UsageError, load_recipe, to_yaml
 
 if TYPE_CHECKING:
     from training.engine import TrainResult
 
-OTHER_FORMS = ("plan", "report")
-"""Names that are no recipes: later forms of the command."""
+FORMS = {
+    "convert": "training.convert_cli:convert_app",
+    "plan": "training.plan_cli:plan_app",
+    "report": "training.report_cli:report_app",
+}
+"""Names that are no recipes: the command's other forms."""
 
 train_app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
-evaluate_app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
 
 
 def train_main() -> None:
     """Run wavtext5k-train; ends the process with 0 (done), 1 (the data or the run failed) or 2 (wrong usage)."""
     _share_cores()
-    if sys.argv[1:2] == ["convert"]:
-        from training.convert_cli import convert_app
-
-        sys.argv.pop(1)
-        convert_app(prog_name="wavtext5k-train convert")
+    if sys.argv[1:2] and sys.argv[1] in FORMS:
+        form = sys.argv.pop(1)
+        module, _, name = FORMS[form].partition(":")
+        getattr(importlib.import_module(module), name)(prog_name=f"wavtext5k-train {form}")
     train_app(prog_name="wavtext5k-train")
 
 
 def evaluate_main() -> None:
     """Run wavtext5k-evaluate; ends the process as train_main does."""
     _share_cores()
+    from training.evaluate_cli import evaluate_app
+
     evaluate_app(prog_name="wavtext5k-evaluate")
 
 
@@ -71,7 +76,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 @train_app.command(epilog="Example: wavtext5k-train tiny run.name=first run.epochs=2")
 def train_command(
-    recipe: Annotated[str, typer.Argument(help="A bundled recipe (export, paper-d, tiny), or a YAML file.")],
+    recipe: Annotated[str, typer.Argument(help="A bundled recipe (paper-a to paper-d, tiny, ...), or a YAML file.")],
     settings: Annotated[list[str] | None, typer.Argument(metavar="SECTION.KEY=VALUE", help="Overrides.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print every setting and stop.")] = False,
     as_json: AsJson = False,
@@ -79,11 +84,11 @@ def train_command(
 ) -> None:
     """Train a CLAP model by a recipe; the same run.name goes on where it stopped.
 
-    wavtext5k-train convert makes published checkpoints into weights to start from: see its --help.
+    Other forms, each with its own --help: plan RECIPE says what a recipe will cost before it runs, report RUN... draws
+    runs and compares them, convert makes published checkpoints into weights to start from. Several GPUs:
+    torchrun --nproc-per-node 8 -m training RECIPE.
     """
-    with exit_on_error(), named_imports():
-        if recipe in OTHER_FORMS:
-            raise UsageError(f"wavtext5k-train {recipe} is not there yet; name a recipe")
+    with exit_on_error(), named_imports(), _of_one_process():
         config = load_recipe(recipe, settings or ())
         if print_config:
             print(to_yaml(config), end="")
@@ -91,54 +96,8 @@ def train_command(
         from training.engine import train
 
         result = train(config)
-        print(json.dumps(_result(result)) if as_json else _summary(result))
-
-
-@evaluate_app.command(epilog="Example: wavtext5k-evaluate runs/tiny --manifest data/curated --split test")
-def evaluate_command(
-    run: Annotated[Path, typer.Argument(help="A run folder, or a model folder.")],
-    manifest: Annotated[Path, typer.Option(help="Folder of the manifest to evaluate on.")],
-    split: Annotated[str, typer.Option(help="Which clips.")] = "test",
-    ids: Annotated[
-        Path | None, typer.Option(help="File of clip_ids, one a line, to evaluate on instead of a split.")
-    ] = None,
-    template: Annotated[
-        str | None, typer.Option(help="Caption template of clips without human captions; default: the run's first.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows of sound encoded at once.")] = 32,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    as_json: AsJson = False,
-    version: Version = False,
-) -> None:
-    """Score a trained model on held-out clips: the paper's metrics, both directions, with the chance level beside."""
-    with exit_on_error(), named_imports():
-        from training.evaluate import evaluate_run
-
-        names = None if ids is None else _read_ids(ids)
-        evaluation = evaluate_run(
-            run, manifest, split=split, ids=names, template=template, batch_size=batch_size, device=device
-        )
-        if as_json:
-            print(json.dumps(evaluation.as_dict()))
-            return
-        what = f"split {split}" if ids is None else f"ids of {ids}"
-        print(
-            f"{manifest}, {what}: {evaluation.num_clips} clips, {evaluation.num_captions} captions, "
-            f"list sha256 {evaluation.list_sha256[:12]}"
-        )
-        print(evaluation.table())
-
-
-def _read_ids(path: Path) -> list[str]:
-    """Return the ids in a file, one a line; empty lines and lines that begin with # are skipped."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if not names:
-        raise ConfigError(f"{path}: the list of ids is empty; write one clip_id a line")
-    return names
+        if result.is_first:
+            print(json.dumps(_result(result)) if as_json else _summary(result))
 
 
 def _result(result: TrainResult) -> dict[str, object]:
@@ -164,6 +123,22 @@ def _summary(result: TrainResult) -> str:
     else:
         lines.append(f"model of the last epoch    {result.folder / 'model'}")
     return "\n".join(lines)
+
+
+@contextmanager
+def _of_one_process() -> Iterator[None]:
+    """Say an error once: what the settings and the data hold all processes find alike, and the first says it."""
+    rank = int(os.environ.get("RANK", "0")) if "WORLD_SIZE" in os.environ else 0
+    try:
+        yield
+    except WavTextError as error:
+        if rank == 0:
+            raise
+        from training.runlog import TrainingError
+
+        if isinstance(error, TrainingError):
+            print(f"error: process {rank}: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
 
 
 @contextmanager

@@ -48,9 +48,6 @@ __all__ = [
     "TrainConfig",
 ]
 
-TRACKERS = ("tensorboard",)
-"""Where metrics can go beside metrics.jsonl: see training.trackers."""
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestConfig:
     """Clips of one manifest."""
@@ -233,7 +230,7 @@ class RunConfig:
     compile: bool = False
     """torch.compile the encoders: minutes at the start, for faster steps on a GPU."""
     trackers: tuple[str, ...] = ()
-    """Where metrics go beside metrics.jsonl: tensorboard."""
+    """Where metrics go beside metrics.jsonl: tensorboard, or module:Class (see training.trackers)."""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice. Another number rounds differently."""
 
@@ -245,8 +242,8 @@ class RunConfig:
         if self.chunk_size == 1:
             raise ConfigError("run.chunk_size=1: batch norm needs two pairs at least; 0 is the whole batch")
         for name in self.trackers:
-            if name not in TRACKERS:
-                raise ConfigError(f"run.trackers names {name!r}; there is {', '.join(TRACKERS)}")
+            if name != "tensorboard" and not re.fullmatch(r"[\w.]+:\w+", name):
+                raise ConfigError(f"run.trackers names {name!r}; it must be tensorboard, or module:Class of your own")
         if self.seed >= 2**63:
             raise ConfigError(f"run.seed={self.seed} must be below 2**63")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):

@@ -1,30 +1,25 @@
-"""Manifest rows to batches of matching waveforms and captions.
+"""Manifest rows to clips and pairs of a clip and its captions: what a run trains on, and whether it can.
 
-What a visit to a pair looks like (which caption, where the crop starts, how loud) is drawn from (seed, epoch, index)
-alone, and the order of an epoch from (seed, epoch): reading processes, resuming and other pairs change nothing.
+Reads manifest.parquet and lists of clips to leave out; no audio. A run remembers the sha256 of what was read, so data
+that changed in between are noticed when it is resumed.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
-
-from curation.audio import read_clip, resample
 from curation.errors import ConfigError, ManifestError
 from curation.manifest import manifest_folder, manifest_hash, read_manifest
 from curation.text import render_caption
-from training.config import DataConfig, ManifestConfig
-from training.tokenizer import pad
-
-_TRAIN, _ORDER = 0, 1
-"""First number of a random stream: what a visit looks like, and the order of visits."""
+from training.config import DataConfig, ManifestConfig, TrainConfig
+from training.runlog import say
+from training.sampling import EpochSampler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +28,21 @@ class Clip:
 
     clip_id: str
     path: Path
+    sha256: str
+    """Of the file."""
     num_samples: int
     sample_rate: int
     captions: tuple[str, ...]
     """Human captions, or one rendered by each template."""
     has_human_captions: bool
+    source: int = 0
+    """Which entry of data.train (or data.val) it came from."""
+    weight: float = 1.0
+    """Of that entry: how often the clip's pairs come in an epoch."""
+
+    @property
+    def duration_s(self) -> float:
+        return self.num_samples / self.sample_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,64 +54,128 @@ class Pair:
     captions: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Matching pairs: row i of everything is one pair."""
-
-    waveforms: dict[str, Tensor]
-    """Crops (B, S) by audio encoder; encoders that read the same share one tensor."""
-    input_ids: Tensor
-    """(B, L)."""
-    attention_mask: Tensor
-    """(B, L)."""
-    same_clip: Tensor
-    """(B, B), True where two rows are of one clip or have one caption."""
-
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device; tensors shared by encoders stay shared."""
-        moved = {id(tensor): tensor.to(device, non_blocking=True) for tensor in self.waveforms.values()}
-        return replace(
-            self,
-            waveforms={name: moved[id(tensor)] for name, tensor in self.waveforms.items()},
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            attention_mask=self.attention_mask.to(device, non_blocking=True),
-            same_clip=self.same_clip.to(device, non_blocking=True),
-        )
-
-
-def read_clips(sources: Sequence[ManifestConfig], templates: Sequence[str]) -> list[Clip]:
-    """Return the clips of manifests' splits, in the manifests' order.
+def read_clips(
+    sources: Sequence[ManifestConfig], templates: Sequence[str], *, exclude: Sequence[str] = ()
+) -> list[Clip]:
+    """Return the clips of manifests' splits, in the manifests' order; a clip that two entries name comes once.
 
     Args:
         sources: Manifests and splits.
         templates: Make the captions of clips without human ones.
+        exclude: Files of clips to leave out: see ``read_exclusions``. How many they left out is said.
 
     Raises:
         ManifestError: If a manifest is broken or empty, an audio file is missing, or a clip has no text.
-        ConfigError: If a split has no clip, or a template does not fit.
+        ConfigError: If a split has no clip, or none that is not excluded; a template does not fit; a list of clips to
+            leave out is empty or broken; or a clip comes from two manifests, or with two weights.
     """
+    excluded = dict.fromkeys(read_exclusions(exclude), False)
+    left_out = 0
     clips: dict[str, Clip] = {}
-    for source in sources:
-        for clip in _of_manifest(source, templates):
-            if clips.setdefault(clip.clip_id, clip).path != clip.path:
+    for number, source in enumerate(sources):
+        rows = list(_rows(source))
+        kept = [row for row in rows if not _is_excluded(row, excluded)]
+        left_out += len(rows) - len(kept)
+        if not kept:
+            raise ConfigError(
+                f"{source.manifest}: data.exclude leaves none of {len(rows)} clips of {'+'.join(source.splits)}; take "
+                "the entry out of data.train, or clips out of the list"
+            )
+        for clip in _clips(kept, source, number, templates):
+            first = clips.setdefault(clip.clip_id, clip)
+            if first.path != clip.path:
                 raise ConfigError(
                     f"clip {clip.clip_id!r} is in {source.manifest} and in another manifest; each clip may be there "
                     "once: leave one manifest out, or build both from one raw folder"
                 )
+            if first.weight != clip.weight:
+                raise ConfigError(
+                    f"clip {clip.clip_id!r} of {source.manifest} has weight {first.weight:g} in one entry of "
+                    f"data.train and {clip.weight:g} in another; name its split once"
+                )
+    if exclude:
+        unknown = [name for name, is_met in excluded.items() if not is_met]
+        words = f"data.exclude leaves {left_out} clips out"
+        if unknown:
+            words += f"; {len(unknown)} of {len(excluded)} names are of none of data.train, the first is {unknown[0]!r}"
+        say(words)
     return list(clips.values())
 
 
-def _of_manifest(source: ManifestConfig, templates: Sequence[str]) -> list[Clip]:
+def read_exclusions(files: Sequence[str]) -> list[str]:
+    """Return the names that lists of clips to leave out hold, sorted: a clip_id or origin:origin_id each.
+
+    One a line; "#" begins a comment, at a line's beginning or after a space.
+
+    Raises:
+        ConfigError: If a file cannot be read, names nothing, or a line is neither.
+    """
+    names: set[str] = set()
+    for file in files:
+        try:
+            text = Path(file).read_text(encoding="utf-8-sig")  # a mark that Windows puts first is no part of a name
+        except OSError as error:
+            raise ConfigError(f"data.exclude: {file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"data.exclude: {file}: not UTF-8 text ({error}); save it as UTF-8") from error
+        found = set()
+        for number, line in enumerate(text.splitlines(), start=1):
+            name = re.sub(r"(?:^|\s)#.*", "", line).strip()
+            if not name:
+                continue
+            if not _EXCLUDED.fullmatch(name):
+                raise ConfigError(
+                    f"data.exclude: {file}: line {number}: {name!r} is neither a clip_id, such as soundbible-2083, nor "
+                    "origin:origin_id, such as freesound:1234"
+                )
+            found.add(name)
+        if not found:
+            raise ConfigError(f"data.exclude: {file}: names no clip; write one a line, or take the file off the list")
+        names |= found
+    return sorted(names)
+
+
+_EXCLUDED = re.compile(r"[a-z0-9_]+(-[A-Za-z0-9][A-Za-z0-9._-]*|:\S.*)")
+
+
+def _is_excluded(row: Mapping[str, Any], excluded: dict[str, bool]) -> bool:
+    """Return whether a list names a row, and mark the names that do as met."""
+    met = [name for name in (row["clip_id"], f"{row['origin']}:{row['origin_id']}") if name in excluded]
+    for name in met:
+        excluded[name] = True
+    return bool(met)
+
+
+def _rows(source: ManifestConfig) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a manifest's splits."""
     table = read_manifest(Path(source.manifest))
     if table.num_rows == 0:
         raise ManifestError(f"{source.manifest}: the manifest has no clips; see dropped.parquet beside it for why")
-    folder = manifest_folder(Path(source.manifest))
-    rows = [row for row in table.to_pylist() if row["split"] in source.splits]
+    splits = set(table["split"].to_pylist())
     for split in source.splits:
-        if not any(row["split"] == split for row in rows):
-            known = ", ".join(sorted(set(table["split"].to_pylist())))
+        if split not in splits:
+            known = ", ".join(sorted(splits))
             raise ConfigError(f"{source.manifest}: split {split!r} has no clips (there are {known})")
-    clips = [_clip(row, folder, templates, source.manifest) for row in rows]
+    yield from (row for row in table.to_pylist() if row["split"] in source.splits)
+
+
+def _clips(
+    rows: Sequence[Mapping[str, Any]], source: ManifestConfig, number: int, templates: Sequence[str]
+) -> list[Clip]:
+    folder = manifest_folder(Path(source.manifest))
+    clips = [
+        Clip(
+            clip_id=row["clip_id"],
+            path=folder / row["audio_path"],
+            sha256=row["sha256"],
+            num_samples=row["num_samples"],
+            sample_rate=row["sample_rate"],
+            source=number,
+            weight=source.weight,
+            **_captions(row, templates, source.manifest),
+        )
+        for row in rows
+    ]
     if missing := [clip for clip in clips if not clip.path.is_file()]:
         raise ManifestError(
             f"{source.manifest}: {len(missing)} audio files are missing, the first is {missing[0].path}; "
@@ -115,21 +184,14 @@ def _of_manifest(source: ManifestConfig, templates: Sequence[str]) -> list[Clip]
     return clips
 
 
-def _clip(row: Mapping[str, Any], folder: Path, templates: Sequence[str], manifest: str) -> Clip:
+def _captions(row: Mapping[str, Any], templates: Sequence[str], manifest: str) -> dict[str, Any]:
     human = tuple(caption for caption in row["captions"] if caption.strip())
     captions = human or tuple(
         caption for caption in (_render(template, row) for template in templates) if caption.strip()
     )
     if not captions:
         raise ManifestError(f"{manifest}: clip {row['clip_id']!r} has no caption, no title and no description")
-    return Clip(
-        clip_id=row["clip_id"],
-        path=folder / row["audio_path"],
-        num_samples=row["num_samples"],
-        sample_rate=row["sample_rate"],
-        captions=captions,
-        has_human_captions=bool(human),
-    )
+    return {"captions": captions, "has_human_captions": bool(human)}
 
 
 def _render(template: str, row: Mapping[str, Any]) -> str:
@@ -140,17 +202,27 @@ def _render(template: str, row: Mapping[str, Any]) -> str:
 
 
 def fingerprint(config: DataConfig) -> list[dict[str, Any]]:
-    """Return what identifies the data of a run: each manifest with its splits and the sha256 of its Parquet file."""
-    return [
+    """Return what identifies the data of a run: each manifest with its splits and the sha256 of its Parquet file.
+
+    Entries of data.train have their weight too. Where clips are left out, a last entry of role "exclude" has the
+    sha256 of their sorted names, one a line, and the files that name them.
+    """
+    entries = [
         {
             "role": role,
             "manifest": source.manifest,
             "splits": list(source.splits),
             "sha256": manifest_hash(Path(source.manifest)),
         }
+        | ({"weight": source.weight} if role == "train" else {})
         for role, sources in (("train", config.train), ("val", config.val))
         for source in sources
     ]
+    if config.exclude:
+        listing = "".join(f"{name}\n" for name in read_exclusions(config.exclude))
+        sha256 = hashlib.sha256(listing.encode()).hexdigest()
+        entries.append({"role": "exclude", "files": list(config.exclude), "sha256": sha256})
+    return entries
 
 
 def make_pairs(clips: Sequence[Clip], captions: str) -> list[Pair]:
@@ -164,162 +236,66 @@ def make_pairs(clips: Sequence[Clip], captions: str) -> list[Pair]:
     return pairs
 
 
-class PairDataset(Dataset[tuple[dict[str, np.ndarray], list[int], str, int]]):
-    """Pairs by (epoch, index): crops for each audio encoder, token ids, the caption, the clip."""
+def check_training_data(
+    config: TrainConfig,
+    clips: Sequence[Clip],
+    pairs: Sequence[Pair],
+    val_clips: Sequence[Clip],
+    *,
+    world_size: int = 1,
+) -> list[str]:
+    """Return warnings about data that a run can be trained on, a sentence each.
 
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        pairs: Sequence[Pair],
-        token_ids: Mapping[str, list[int]],
-        *,
-        clip_samples: Mapping[str, int],
-        sample_rates: Mapping[str, int] | None = None,
-        seed: int,
-        gain_db: float = 0.0,
-        shift: bool = False,
-        is_coupled: bool = True,
-        is_cached: bool = False,
-    ) -> None:
-        """Hold clips and pairs.
+    Args:
+        config: The run's settings.
+        clips: Training clips.
+        pairs: Of those clips.
+        val_clips: What the best checkpoint is chosen by.
+        world_size: Processes that share a batch.
 
-        Args:
-            clips: What ``Pair.clip`` counts.
-            pairs: What an index counts.
-            token_ids: Of every caption.
-            clip_samples: Samples that each audio encoder reads, at its rate.
-            sample_rates: Rate that each reads, Hz; one that is not the clips' is made by resampling each crop. Left
-                out: the clips' own.
-            seed: Of all draws.
-            gain_db: Level drawn from plus or minus this.
-            shift: Start short clips anywhere, going round.
-            is_coupled: Take shorter crops from inside the longest.
-            is_cached: Keep decoded clips, as 16-bit samples, which is what a manifest's FLAC holds.
-        """
-        self.clips, self.pairs, self.token_ids = clips, pairs, token_ids
-        own = clips[0].sample_rate if clips else 0
-        rates = {name: (sample_rates or {}).get(name, own) for name in clip_samples}
-        self._targets = {name: (size, rates[name]) for name, size in clip_samples.items()}
-        needed = {name: -(-size * own // rates[name]) for name, size in clip_samples.items()}
-        self._needed = dict(sorted(needed.items(), key=lambda item: -item[1]))
-        self._rate = own
-        self.seed, self.gain_db, self.shift, self.is_coupled = seed, gain_db, shift, is_coupled
-        self._cache: dict[int, np.ndarray] | None = {} if is_cached else None
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[dict[str, np.ndarray], list[int], str, int]:
-        epoch, index = key
-        rng = np.random.default_rng((_TRAIN, self.seed, epoch, index))
-        pair = self.pairs[index]
-        caption = pair.captions[int(rng.integers(len(pair.captions)))]
-        return self._crops(pair.clip, rng), self.token_ids[caption], caption, pair.clip
-
-    def _crops(self, clip: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        gain = float(10 ** (rng.uniform(-self.gain_db, self.gain_db) / 20))
-        crops: dict[str, np.ndarray] = {}
-        inside: Any = None
-        for name, size in self._needed.items():
-            if inside is not None and self.is_coupled:
-                start = int(rng.integers(len(inside) - size + 1))
-                crops[name] = inside if len(inside) == size else inside[start : start + size]
-            else:
-                crops[name] = inside = self._crop(clip, size, rng) * np.float32(gain)
-        return self._resampled(crops)
-
-    def _resampled(self, crops: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return each encoder's crop at its rate; encoders that read the same still share one array."""
-        made: dict[tuple[int, int, int], np.ndarray] = {}
-        for name, crop in crops.items():
-            size, rate = self._targets[name]
-            key = id(crop), size, rate
-            if key not in made:
-                made[key] = crop if rate == self._rate else _exactly(crop, size, source_rate=self._rate, rate=rate)
-        return {name: made[(id(crop), *self._targets[name])] for name, crop in crops.items()}
-
-    def _crop(self, clip: int, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Return ``size`` samples: at random from a longer clip, going round in a shorter one."""
-        samples = self.clips[clip].num_samples
-        if samples > size:
-            return self._read(clip, int(rng.integers(samples - size + 1)), size)
-        whole = self._read(clip, 0, samples)
-        if self.shift:
-            whole = np.roll(whole, -int(rng.integers(samples)))
-        return np.resize(whole, size)
-
-    def _read(self, clip: int, start: int, size: int) -> np.ndarray:
-        path = self.clips[clip].path
-        if self._cache is None:
-            waveform: np.ndarray = read_clip(path, start=start, num_samples=size)
-        else:
-            if clip not in self._cache:
-                self._cache[clip] = np.rint(read_clip(path) * 32_768).astype(np.int16)
-            waveform = self._cache[clip][start : start + size].astype(np.float32) / 32_768
-        if len(waveform) != size:
-            raise ManifestError(f"{path}: ends before its manifest says ({self.clips[clip].num_samples} samples)")
-        return waveform
-
-
-def _exactly(crop: np.ndarray, size: int, *, source_rate: int, rate: int) -> np.ndarray:
-    """Return a crop at another rate, of exactly ``size`` samples: resampling rounds the last one up or down."""
-    resampled = resample(crop.astype(np.float32), source_rate=source_rate, target_rate=rate)
-    return np.resize(resampled, size) if len(resampled) < size else resampled[:size]
-
-
-class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) of one epoch: a new order every epoch, the incomplete last batch left out.
-
-    Which pairs are left out changes with the order; the batch would have fewer negatives than the others.
+    Raises:
+        ConfigError: If nothing can be learned from the data, or they do not fill the batches that the settings ask for.
     """
-
-    def __init__(self, num_pairs: int, batch_size: int, *, seed: int) -> None:
-        self.num_pairs, self.batch_size, self.seed = num_pairs, batch_size, seed
-        self.epoch, self.first_batch = 0, 0
-
-    def __len__(self) -> int:
-        return self.num_pairs // self.batch_size - self.first_batch
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng((_ORDER, self.seed, self.epoch)).permutation(self.num_pairs).tolist()
-        for batch in range(self.first_batch, self.num_pairs // self.batch_size):
-            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [(self.epoch, row) for row in rows]
-
-
-def make_loader(dataset: PairDataset, sampler: EpochSampler, *, pad_id: int, workers: int) -> DataLoader[Any]:
-    """Return a loader of Batch; set ``sampler.epoch`` before iterating."""
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=Collate(pad_id),
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        generator=torch.Generator(),  # it draws one number an epoch: not from the model's, or resuming would differ
+    if len(pairs) < 2:
+        raise ConfigError(
+            f"data.train gives {len(pairs)} pair; at least 2 pairs are needed: a pair alone has no negatives"
+        )
+    if config.run.batch_size > len(pairs):
+        raise ConfigError(
+            f"run.batch_size={config.run.batch_size} is larger than the data set: {len(pairs)} pairs; "
+            f"set run.batch_size={len(pairs)} or less"
+        )
+    sampler = EpochSampler(
+        pairs,
+        clips,
+        batch_size=config.run.batch_size,
+        seed=config.run.seed,
+        world_size=world_size,
+        last_batch=config.data.last_batch,
+        buckets_s=config.data.buckets_s,
     )
+    warnings = [*sampler.notes, *_about_captions(pairs)]
+    if shared := sorted({clip.clip_id for clip in clips} & {clip.clip_id for clip in val_clips}):
+        warnings.append(
+            f"{len(shared)} of {len(val_clips)} val clips are also training clips, the first is "
+            f"{shared[0]!r}; their scores say nothing about new sounds"
+        )
+    return warnings
 
 
-@dataclass(frozen=True)
-class Collate:
-    """Joins visits into a Batch."""
-
-    pad_id: int
-
-    def __call__(self, visits: Sequence[tuple[dict[str, np.ndarray], list[int], str, int]]) -> Batch:
-        first = visits[0][0]
-        stacked: dict[int, Tensor] = {}
-        waveforms = {}
-        for name, crop in first.items():
-            if id(crop) not in stacked:
-                stacked[id(crop)] = torch.from_numpy(np.stack([crops[name] for crops, _, _, _ in visits]))
-            waveforms[name] = stacked[id(crop)]
-        input_ids, attention_mask = pad([ids for _, ids, _, _ in visits], pad_id=self.pad_id)
-        clips = np.array([clip for _, _, _, clip in visits])
-        captions = np.array([caption for _, _, caption, _ in visits], dtype=object)
-        same = (clips[:, None] == clips) | (captions[:, None] == captions)
-        return Batch(
-            waveforms=waveforms,
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            same_clip=torch.from_numpy(same.astype(bool)),
+def _about_captions(pairs: Sequence[Pair]) -> Iterator[str]:
+    counts: Counter[str] = Counter()
+    for pair in pairs:
+        counts.update(set(pair.captions))
+    caption, most = counts.most_common(1)[0]
+    shown = caption if len(caption) <= 60 else caption[:57] + "..."
+    if len(counts) == 1:
+        raise ConfigError(
+            f"all {len(pairs)} pairs of data.train have one caption, {shown!r}: nothing can be learned from it; look "
+            "at data.templates and at the manifest's captions, titles and descriptions"
+        )
+    if 2 * most > len(pairs):
+        yield (
+            f"{most} of {len(pairs)} pairs have the caption {shown!r}: in the loss they are each other's negatives; "
+            "set loss.mask_same_clip=true, or look at data.templates"
         )

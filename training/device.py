@@ -30,14 +30,36 @@ def choose_device(name: str, *, option: str = "run.device=") -> torch.device:
     return device
 
 
+def check_device(config: TrainConfig, device: torch.device) -> None:
+    """Refuse settings that a device cannot do, before the data are read; warn of a model that is too large for it.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    if device.type == "cuda":
+        return
+    if config.run.precision == "bfloat16":
+        raise ConfigError("run.precision=bfloat16 is for a GPU, and this run has none; set run.precision=float32")
+
+
 def explanation(error: RuntimeError, config: TrainConfig) -> str | None:
     """Return what to change after an error of PyTorch's, None if it is not one of those known."""
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
         return (
-            f"out of memory with run.batch_size={config.run.batch_size}; lower it, shorten model.cnn14.clip_s, "
-            "or on a GPU set run.precision=bfloat16; then use another run.name, or remove the run folder"
+            f"out of memory with run.batch_size={config.run.batch_size}; set run.chunk_size={_chunk(config)} (the same "
+            "training in less memory, but for batch norm), lower the batch, or on a GPU set run.precision=bfloat16; "
+            "then use another run.name, or remove the run folder"
         )
     if "DataLoader worker" in text:
         return f"a reading process died ({text.splitlines()[0]}); lower data.workers and run again"
+    if re.search(r"[Cc]onnection (closed|reset)|Broken pipe|NCCL (communicator|error)", text):
+        return "another process of this run ended; what it said stands above or below. Run the same command again"
+    if "inductor" in text.lower() or type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return f"run.compile=true failed ({text.splitlines()[0][:200]}); set run.compile=false, under another run.name"
     return None
+
+
+def _chunk(config: TrainConfig) -> int:
+    """Return half of what a step has held at once."""
+    return max((config.run.chunk_size or config.run.batch_size) // 2, 2)

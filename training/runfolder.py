@@ -20,25 +20,31 @@ from training.recipe import flatten, to_dict
 
 _MAY_CHANGE = {
     *("run.name", "run.folder", "run.device", "run.threads", "run.log_every"),
-    *("data.workers", "data.cache_mb", "checkpoint.every"),
+    *("data.workers", "data.cache_mb", "data.pcm_cache", "data.exclude"),
+    *("checkpoint.every", "checkpoint.keep", "run.trackers"),
 }
-"""Settings that a resumed run may have otherwise: they decide where and how fast, not what comes out."""
+"""Settings that a resumed run may have otherwise: they decide where and how fast, not what comes out. (Which clips
+data.exclude names is compared by content, as the manifests are.)"""
 
 _COMPARED_BY_CONTENT = {"data.train", "data.val"}
 LOCK_FILE = ".lock"
-_OWN_FILES = {"config.yaml", "metrics.jsonl", "checkpoints", "model", LOCK_FILE}
+_OWN_FILES = {"config.yaml", "metrics.jsonl", "checkpoints", "model", "tensorboard", LOCK_FILE}
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, is_first: bool = True) -> Iterator[None]:
     """Keep a run folder to this process for the length of the block; a killed process holds it no longer.
 
     The folder is made for the lock, and removed again if the block leaves nothing else in it. Where there are no such
-    locks (Windows, some network disks), or the folder may only be read, the block runs without one.
+    locks (Windows, some network disks), or the folder may only be read, the block runs without one. Of several
+    processes of one run, the first takes it.
 
     Raises:
         ConfigError: If another training is at work there.
     """
+    if not is_first:
+        yield
+        return
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = _take(folder)
     try:
@@ -96,7 +102,9 @@ def stored_state(folder: Path, config: TrainConfig, data: list[dict[str, Any]]) 
                 f"{folder}: holds a run with {key}={before.get(key)}, this one has {key}={now.get(key)}; {advice}"
             )
     for old, new in zip(state["data"], data, strict=False):
-        if (old["role"], old["splits"]) == (new["role"], new["splits"]) and old["sha256"] != new["sha256"]:
+        if _place(old) == _place(new) and old["sha256"] != new["sha256"]:
+            if old["role"] == "exclude":
+                raise ConfigError(f"{folder}: holds a run that leaves out other clips (data.exclude); {advice}")
             raise ConfigError(
                 f"{folder}: holds a run on another version of {new['manifest']} (sha256 {old['sha256'][:12]}, "
                 f"now {new['sha256'][:12]}); {advice}"
@@ -108,9 +116,23 @@ def stored_state(folder: Path, config: TrainConfig, data: list[dict[str, Any]]) 
     return state
 
 
+def _place(source: dict[str, Any]) -> tuple[Any, ...]:
+    return source["role"], source.get("splits"), source.get("weight")
+
+
 def _content(source: dict[str, Any]) -> tuple[Any, ...]:
-    return source["role"], source["splits"], source["sha256"]
+    return *_place(source), source["sha256"]
 
 
 def _names(data: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{source['role']} {source['manifest']} {'+'.join(source['splits'])}" for source in data)
+    return ", ".join(_name(source) for source in data)
+
+
+def _name(source: dict[str, Any]) -> str:
+    """Return a source as a person knows it: train data/clotho train+val, twice as often."""
+    if source["role"] == "exclude":
+        return "some clips left out"
+    weight = source.get("weight", 1.0)
+    return f"{source['role']} {source['manifest']} {'+'.join(source['splits'])}" + (
+        f" at weight {weight:g}" if weight != 1 else ""
+    )

@@ -5,8 +5,8 @@
 Embedding rule, the same for every call, batch and machine: each encoder reads windows of its own length. A clip that
 is shorter goes round (is repeated from its start) until it fills one; a longer one is cut into the fewest evenly
 spread windows that cover it, whose encoder outputs are averaged before the projection. Nothing is drawn at random and
-windows all have one size, so neither the batch size nor the neighbours in a batch matter. An encoder whose front end
-has another rate reads the same sound resampled from the model's rate, as it does in training.
+windows all have one size, so neither the batch size nor the neighbours in a batch matter. Sound is resampled once, from
+its own rate to that of each encoder's front end, as it is in training.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Clap(nn.Module):
             audio: The audio tower.
             text: The text tower.
             tokenizer: A transformers tokenizer that fits it.
-            sample_rate: Hz that sound is brought to before it is cut for the encoders.
+            sample_rate: Hz, of the waveforms that ``embed_audio`` is given without a rate.
             embed_dim: D, of the common space.
             projection: Kind of the projections, see training.models.projections.
             projection_bias: Whether linear projections have a bias.
@@ -84,7 +84,7 @@ class Clap(nn.Module):
         """Of the weights file this model was loaded from; "" for one that was not."""
         self.embed_dtype: torch.dtype | None = None
         """What ``embed_audio`` and ``embed_text`` compute in where that is not float32: see ``from_pretrained``."""
-        self._frozen: tuple[nn.Module, ...] = ()
+        self._in_evaluation: tuple[nn.Module, ...] = ()
 
     def forward(
         self, waveforms: Mapping[str, Tensor], input_ids: Tensor, attention_mask: Tensor
@@ -122,14 +122,18 @@ class Clap(nn.Module):
             raise ValueError(f"there is no part {unknown[0]!r} to freeze; this model has {', '.join(parts)}")
         for name in names:
             parts[name].requires_grad_(False)
-        self._frozen += tuple(part for name in names if isinstance(part := parts[name], nn.Module))
+        self.keep_in_evaluation(part for name in names if isinstance(part := parts[name], nn.Module))
+
+    def keep_in_evaluation(self, modules: Iterable[nn.Module]) -> None:
+        """Run modules of this model as in evaluation from now on, in training too; what has weights still trains."""
+        self._in_evaluation += tuple(modules)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Clap:
-        """Set training or evaluation; frozen parts stay in evaluation."""
+        """Set training or evaluation; what was frozen or kept in evaluation stays in it."""
         super().train(mode)
-        for part in self._frozen:
-            part.train(False)
+        for module in self._in_evaluation:
+            module.train(False)
         return self
 
     @torch.no_grad()
@@ -142,20 +146,21 @@ class Clap(nn.Module):
     def embed_audio(
         self, sounds: Iterable[Sound], *, batch_size: int = 32, sample_rate: int | None = None
     ) -> np.ndarray:
-        """Return the embeddings (N, D) of sounds of any length, float32 rows of unit L2 norm.
+        """Return the embeddings (N, D) of sounds of any length: rows of unit L2 norm.
 
+        They are float32, or float64 if the weights are.
         Deterministic; the module docstring states the rule for short and long sounds. Sounds are taken one by one,
         so a generator over a large collection is never held in memory as a whole.
 
         Args:
             sounds: Waveforms (S,) of floats in [-1, 1], or audio files of any rate.
             batch_size: Windows encoded at once; changes speed and memory only.
-            sample_rate: Of the waveforms, Hz; resampled if it is not the model's, which None stands for.
+            sample_rate: Of the waveforms, Hz; None: the model's. Files have their own.
 
         Raises:
             AudioError: If a file gives no sound, or a waveform is empty or has NaN or infinite values.
             BrokenModelError: If an embedding is not finite.
-            TypeError: If one file is given instead of a list of sounds.
+            TypeError: If one file is given instead of a list of sounds, or the weights are in half precision.
             ValueError: If a waveform is not one-dimensional or does not hold floats, or an argument cannot be.
         """
         if batch_size < 1:
@@ -168,13 +173,14 @@ class Clap(nn.Module):
             averages = [_Average(self.audio, names, batch_size) for names in self.audio.readings().values()]
             count = 0
             for count, sound in enumerate(sounds, start=1):
-                rates = {self.sample_rate: self._read(sound, count - 1, sample_rate or self.sample_rate)}
+                if not isinstance(sound, Path | str):
+                    sound = _checked_waveform(sound, count - 1)
+                at_rate: dict[int, np.ndarray] = {}
                 for average in averages:
-                    if average.sample_rate not in rates:
-                        rates[average.sample_rate] = resample(
-                            rates[self.sample_rate], source_rate=self.sample_rate, target_rate=average.sample_rate
-                        )
-                    average.add(rates[average.sample_rate])
+                    rate = average.sample_rate
+                    if rate not in at_rate:
+                        at_rate[rate] = _at(rate, sound, source_rate=sample_rate or self.sample_rate)
+                    average.add(at_rate[rate])
             if count == 0:
                 return np.zeros((0, self.embed_dim), np.float32)
             outputs = {name: output for average in averages for name, output in average.result().items()}
@@ -183,10 +189,10 @@ class Clap(nn.Module):
 
     @torch.inference_mode()
     def embed_text(self, texts: Iterable[str], *, batch_size: int = 256) -> np.ndarray:
-        """Return the embeddings (N, D) of texts, float32 rows of unit L2 norm; texts are cut to ``max_tokens``.
+        """Return the embeddings (N, D) of texts: rows as of ``embed_audio``; texts are cut to ``max_tokens``.
 
         Raises:
-            TypeError: If one string is given instead of a list of them.
+            TypeError: If one string is given instead of a list of them, or the weights are in half precision.
             ValueError: If a text is empty, or no Unicode (it holds half of a surrogate pair).
             BrokenModelError: If an embedding is not finite.
         """
@@ -213,6 +219,14 @@ class Clap(nn.Module):
     @contextmanager
     def _embedding(self) -> Iterator[None]:
         """Evaluate within the block, in ``embed_dtype``, and go back to training after it if it was."""
+        dtypes = {parameter.dtype for parameter in self.parameters()}
+        if dtypes not in ({torch.float32}, {torch.float64}):
+            half = torch.bfloat16 if torch.bfloat16 in dtypes else torch.float16
+            raise TypeError(
+                f"the weights are {' and '.join(sorted(map(str, dtypes)))}, not all torch.float32; for embeddings in "
+                f"half precision load the model with Clap.from_pretrained(folder, dtype={half}), "
+                "which keeps its weights"
+            )
         was_training = self.training
         self.eval()
         try:
@@ -265,25 +279,29 @@ class Clap(nn.Module):
     def _device(self) -> torch.device:
         return self.logit_scale.device
 
-    def _read(self, sound: Sound, index: int, sample_rate: int) -> np.ndarray:
-        """Return one sound as a checked float32 waveform (S,) at the model's rate."""
-        if isinstance(sound, Path | str):
-            return load_waveform(Path(sound), sample_rate=self.sample_rate)
-        waveform = sound.detach().cpu().numpy() if isinstance(sound, Tensor) else np.asarray(sound)
-        if waveform.ndim != 1:
-            raise ValueError(
-                f"sound {index} must be one waveform (S,), got {waveform.shape}; mix channels to mono first"
-            )
-        if not np.issubdtype(waveform.dtype, np.floating):
-            raise ValueError(
-                f"sound {index} must hold floats in [-1, 1], got {waveform.dtype}; divide 16-bit integers by 32768"
-            )
-        if len(waveform) == 0:
-            raise AudioError(f"sound {index} is empty: a waveform of no samples")
-        if not np.isfinite(waveform).all():
-            bad = np.flatnonzero(~np.isfinite(waveform))
-            raise AudioError(f"sound {index} has {len(bad)} NaN or infinite samples, the first at {bad[0]}")
-        return resample(waveform.astype(np.float32), source_rate=sample_rate, target_rate=self.sample_rate)
+
+def _checked_waveform(sound: np.ndarray | Tensor, index: int) -> np.ndarray:
+    """Return a waveform (S,) as float32, if it is one."""
+    waveform = sound.detach().cpu().numpy() if isinstance(sound, Tensor) else np.asarray(sound)
+    if waveform.ndim != 1:
+        raise ValueError(f"sound {index} must be one waveform (S,), got {waveform.shape}; mix channels to mono first")
+    if not np.issubdtype(waveform.dtype, np.floating):
+        raise ValueError(
+            f"sound {index} must hold floats in [-1, 1], got {waveform.dtype}; divide 16-bit integers by 32768"
+        )
+    if len(waveform) == 0:
+        raise AudioError(f"sound {index} is empty: a waveform of no samples")
+    if not np.isfinite(waveform).all():
+        bad = np.flatnonzero(~np.isfinite(waveform))
+        raise AudioError(f"sound {index} has {len(bad)} NaN or infinite samples, the first at {bad[0]}")
+    return waveform.astype(np.float32)
+
+
+def _at(rate: int, sound: np.ndarray | Path | str, *, source_rate: int) -> np.ndarray:
+    """Return a sound (S,) at a rate: a file's from its own, which it states, a waveform's from ``source_rate``."""
+    if isinstance(sound, Path | str):
+        return load_waveform(Path(sound), sample_rate=rate)
+    return resample(sound, source_rate=source_rate, target_rate=rate)
 
 
 def windows(waveform: np.ndarray, size: int) -> list[np.ndarray]:
@@ -333,7 +351,7 @@ class _Average:
         batch = torch.from_numpy(np.stack([window for _, window in self.waiting]))
         front_end = self.tower.front_end(self.names[0])
         log_mel = front_end(batch.to(front_end.window.device))
-        encoded = torch.cat([self.tower.encoders[name](log_mel).float() for name in self.names], dim=1)
+        encoded = torch.cat([_wide(self.tower.encoders[name](log_mel)) for name in self.names], dim=1)
         for (index, _), output in zip(self.waiting, encoded, strict=True):
             if index == len(self.sums):
                 self.sums.append(output)
@@ -344,7 +362,12 @@ class _Average:
 
 def _unit(rows: Tensor) -> Tensor:
     """Return rows (N, D) of unit L2 norm, float32 or float64."""
-    return F.normalize(rows if rows.dtype == torch.float64 else rows.float(), dim=1)
+    return F.normalize(_wide(rows), dim=1)
+
+
+def _wide(rows: Tensor) -> Tensor:
+    """Return rows in float32 at least: sums and lengths in half precision would lose digits."""
+    return rows if rows.dtype == torch.float64 else rows.float()
 
 
 def _checked(rows: Tensor, what: str) -> np.ndarray:
