@@ -32,7 +32,9 @@ APPS = {
     "wavtext5k-curate": "curation.cli:app",
     "wavtext5k-train": "training.cli:train_app",
     "wavtext5k-train convert": "training.convert_cli:convert_app",
-    "wavtext5k-evaluate": "training.cli:evaluate_app",
+    "wavtext5k-train plan": "training.plan_cli:plan_app",
+    "wavtext5k-train report": "training.report_cli:report_app",
+    "wavtext5k-evaluate": "training.evaluate_cli:evaluate_app",
     "wavtext5k-search": "retrieval.cli:app",
     "demo": "demo.__main__:app",
     "demo.site": "demo.site:app",
@@ -90,8 +92,12 @@ def test_commands_and_options_exist(command: str) -> None:
     if words[:2] == ["python", "-m"]:
         words = words[2:]
     name = words[0].removeprefix(".venv/bin/")
-    if words[1:2] == ["convert"]:
+    if words[1:2] and f"{name} {words[1]}" in APPS:
         name = f"{name} {words.pop(1)}"
+    if name == "torchrun":
+        assert words[words.index("-m") + 1] == "training"
+        check_ours("wavtext5k-train", words[words.index("-m") + 2 :])
+        return
     if name in APPS:
         check_ours(name, words[1:])
     elif name == "scrapy":
@@ -116,7 +122,7 @@ def check_ours(name: str, words: list[str]) -> None:
     used = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
     assert used <= known, f"{name}: no option {used - known}"
     settings = [word for word in words if re.fullmatch(r"[a-z_.]+=.*", word)]
-    if name == "wavtext5k-train" and words and not words[0].startswith("-"):
+    if name in ("wavtext5k-train", "wavtext5k-train plan") and words and not words[0].startswith("-"):
         from training.recipe import load_recipe
 
         load_recipe(words[0], settings)

@@ -68,6 +68,10 @@ def _version(is_asked: bool) -> None:
         raise typer.Exit
 
 
+RECIPES = (
+    "A bundled recipe (tiny, export, paper-a to paper-d, paper-d-description, paper-b-sounddescs-macs, bert-baseline), "
+    "or a YAML file."
+)
 Version = Annotated[
     bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
 ]
@@ -76,7 +80,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 @train_app.command(epilog="Example: wavtext5k-train tiny run.name=first run.epochs=2")
 def train_command(
-    recipe: Annotated[str, typer.Argument(help="A bundled recipe (paper-a to paper-d, tiny, ...), or a YAML file.")],
+    recipe: Annotated[str, typer.Argument(help=RECIPES)],
     settings: Annotated[list[str] | None, typer.Argument(metavar="SECTION.KEY=VALUE", help="Overrides.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print every setting and stop.")] = False,
     as_json: AsJson = False,

@@ -48,6 +48,7 @@ __all__ = [
     "TrainConfig",
 ]
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestConfig:
     """Clips of one manifest."""

@@ -419,3 +419,84 @@ def test_warm_up_and_cosine():
 
 def test_auto_takes_what_is_there():
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_models_of_earlier_steps_stay_where_asked(tmp_path, manifest):
+    config = small_config(tmp_path, manifest, checkpoint={"every": 1, "keep": 2})
+    train(config)
+    checkpoints = config.run_folder / "checkpoints"
+    assert {path.name for path in checkpoints.glob("step-*")} == {"step-000005", "step-000006"}
+    kept = Clap.from_pretrained(checkpoints / "step-000006")
+    final = Clap.from_pretrained(config.run_folder)
+    assert_equal(dict(kept.state_dict()), dict(final.state_dict()))
+    earlier = Clap.from_pretrained(checkpoints / "step-000005")
+    assert not torch.equal(earlier.audio_projection.weight, final.audio_projection.weight)
+
+
+def test_the_average_is_what_is_kept(tmp_path, manifest):
+    config = small_config(tmp_path, manifest, optimizer={"ema_decay": 0.5})
+    train(config)
+    state = last(config)
+    model = Clap.from_pretrained(config.run_folder).state_dict()
+    for name, weights in state["model"].items():
+        assert torch.equal(model[name], state["average"][f"module.{name}"]), name
+        if weights.is_floating_point() and weights.ndim > 1 and "window" not in name:
+            assert not torch.equal(model[name], weights) or torch.equal(weights, torch.zeros_like(weights)), name
+
+
+def test_a_run_from_a_whole_model_needs_its_folder_no_more(tmp_path, manifest):
+    train(small_config(tmp_path / "source", manifest))
+    source = tmp_path / "source" / "run"
+    init = {"init": {"clap": str(source)}}
+    whole = small_config(tmp_path / "whole", manifest, **init)
+    train(whole)
+    parts = small_config(tmp_path / "parts", manifest, checkpoint={"every": 100}, **init)
+    stop_after(parts, 4)
+    shutil.rmtree(source)
+    train(parts)
+    assert_same_end(whole, parts)
+
+
+def test_a_run_without_its_tokenizer_says_so(tmp_path, manifest):
+    config = small_config(tmp_path, manifest)
+    stop_after(config, 4)
+    shutil.rmtree(config.run_folder / "checkpoints" / "tokenizer")
+    with pytest.raises(ConfigError, match=r"tokenizer.*remove .*run to begin anew"):
+        train(config)
+
+
+def test_a_run_of_an_older_version_is_named(tmp_path, manifest):
+    config = small_config(tmp_path, manifest)
+    train(config)
+    file = config.run_folder / "checkpoints" / "last.pt"
+    torch.save({**torch.load(file, weights_only=True), "format": 1}, file)
+    with pytest.raises(ConfigError, match=r"format 1, this code reads 2"):
+        train(config)
+
+
+@pytest.mark.parametrize(
+    ("change_of", "message"),
+    [
+        ({"train": [{"weight": 2.0}]}, "other data"),
+        ({"exclude": ["list.txt"]}, "other data"),
+    ],
+)
+def test_other_weights_and_exclusions_are_another_run(tmp_path, manifest, change_of, message):
+    (tmp_path / "list.txt").write_text("test-003\n")
+    config = small_config(tmp_path, manifest)
+    train(config)
+    values = json.loads(json.dumps(change_of).replace("list.txt", str(tmp_path / "list.txt")))
+    if "train" in values:
+        values["train"][0]["manifest"] = str(manifest)
+    with pytest.raises(ConfigError, match=message):
+        train(small_config(tmp_path, manifest, data=values))
+
+
+@pytest.mark.long
+def test_compiled_encoders_train_alike(tmp_path, manifest):
+    eager = small_config(tmp_path / "eager", manifest, model={"spec_augment": None})
+    compiled = small_config(tmp_path / "compiled", manifest, model={"spec_augment": None}, run={"compile": True})
+    for config in (eager, compiled):
+        train(change(config, "run", log_every=1))
+    assert train_lines(compiled)[0]["loss"] == pytest.approx(train_lines(eager)[0]["loss"], rel=1e-3)
+    assert last(eager)["model"].keys() == last(compiled)["model"].keys()
