@@ -68,7 +68,7 @@ def cached_backward(
     loss = loss_of(*leaves)
     has_scale = model.logit_scale.requires_grad
     gradients = torch.autograd.grad(loss, [*leaves, model.logit_scale] if has_scale else leaves)
-    pieces = zip(chunks, states, gradients[0].split(sizes), gradients[1].split(sizes), strict=True)
+    pieces = zip(chunks, states, *(torch.split(gradient, sizes) for gradient in gradients[:2]), strict=True)
     for number, (chunk, state, audio_grad, text_grad) in enumerate(pieces, start=1):
         is_last = number == len(chunks)
         restore_random_state(state)  # the last one leaves the generator where one pass would have left it
@@ -77,7 +77,7 @@ def cached_backward(
             carried = (audio_embed * audio_grad).sum() + (text_embed * text_grad).sum()
             if is_last and has_scale:
                 carried = carried + model.logit_scale * gradients[2]
-            carried.backward()  # type: ignore[no-untyped-call]
+            carried.backward()
     return loss.detach()
 
 

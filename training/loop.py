@@ -56,7 +56,8 @@ class Loop:
 
     def __post_init__(self) -> None:
         decay = self.config.optimizer.ema_decay
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+        average: Any = get_ema_multi_avg_fn  # has no types
+        self.average = AveragedModel(self.model, multi_avg_fn=average(decay)) if decay else None
         self.wrapped: Clap | DistributedDataParallel = self.model
         if self.config.run.compile:
             for encoder in (*self.model.audio.encoders.values(), self.model.text):
