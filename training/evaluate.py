@@ -185,6 +185,12 @@ def evaluate_clips(
     return score(embed_clips(model, clips, batch_size=batch_size, quiet=quiet, embed=embed))
 
 
+def _embed_once(model: Clap, captions: Sequence[str]) -> np.ndarray:
+    """Return the embeddings (K, D) of captions; equal ones are equal to the last bit, whatever batch they are in."""
+    distinct = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
+    return model.embed_text(distinct)[[distinct[caption] for caption in captions]]
+
+
 def embed_clips(
     model: Clap,
     clips: Sequence[Clip],
@@ -202,7 +208,7 @@ def embed_clips(
         rate = clips[0].sample_rate if clips else None  # a manifest has one
         audio = model.embed_audio(waveforms(clips, quiet=quiet), batch_size=batch_size, sample_rate=rate)
     return Embeddings(
-        text=model.embed_text(captions),
+        text=_embed_once(model, captions),
         audio=audio,
         owner=np.repeat(np.arange(len(clips)), [len(clip.captions) for clip in clips]),
         clip_ids=tuple(clip.clip_id for clip in clips),
