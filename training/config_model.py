@@ -22,7 +22,7 @@ class FeatureConfig:
     """A log-mel front end. Where one is asked for, the name of a preset (training.features.PRESETS) stands for it."""
 
     sample_rate: int = 44_100
-    """Hz. Sound of another rate is resampled to it."""
+    """Hz. Sound of another rate is resampled to it, once, from its own."""
     n_fft: int = 1024
     """Samples in a window."""
     hop_length: int = 320
@@ -63,7 +63,8 @@ class Cnn14Config:
     clip_s: float = 20.0
     """Seconds of sound it reads: longer clips are cropped in training and read in windows in evaluation."""
     features: FeatureConfig | None = None
-    """A front end of its own, such as that of a published checkpoint; null: the one all share."""
+    """A front end of its own, such as that of a published checkpoint; what it leaves out is the shared one's. null: the
+    one all share."""
     channels: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
     block_dropout: float = 0.2
     head_dropout: float = 0.5
@@ -129,7 +130,7 @@ class TextConfig:
     num_heads: int = 4
     ffn_size: int = 128
     dropout: float = 0.1
-    """Sizes of a "scratch" encoder; others bring their own."""
+    """Sizes of a "scratch" encoder, and its dropout, over init.clap's too; others bring their own."""
 
     def __post_init__(self) -> None:
         positive(self, "model.text", "max_tokens", "vocab_size", "hidden_size", "num_layers", "num_heads", "ffn_size")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,8 @@ class Loop:
     def score(self, log: RunLog) -> None:
         """Evaluate on the val clips; the best model so far is written."""
         try:
-            metrics = evaluate_clips(self.kept, self.val_clips, quiet=True, embed=self._embed_together).metrics
+            with self._as_written():
+                metrics = evaluate_clips(self.kept, self.val_clips, quiet=True, embed=self._embed_together).metrics
         except BrokenModelError as error:
             raise self._broken("embeddings of val clips are not finite") from error
         log.write("val", step=self.step, epoch=self.epoch, clips=len(self.val_clips), **metrics.as_dict())
@@ -225,6 +227,11 @@ class Loop:
                 state = {**self.best, "model": self.kept.state_dict()}
                 checkpoint.save_checkpoint(self.folder / "checkpoints" / "best.pt", state)
             self._write_model()
+
+    def _as_written(self) -> AbstractContextManager[Any]:
+        """Return a block in which compiled encoders run as those of a saved model, and are not compiled anew for it."""
+        compiler: Any = torch.compiler
+        return compiler.set_stance("force_eager") if self.config.run.compile else nullcontext()
 
     def _embed_together(self, clips: Sequence[Clip]) -> np.ndarray:
         """Return the audio embeddings (N, D) of clips, each process having made those of some."""
@@ -254,8 +261,9 @@ class Loop:
         pair = self.dataset.pairs[0]
         clip = self.dataset.clips[pair.clip]
         try:
-            self.kept.embed_audio([read_clip(clip.path)], sample_rate=clip.sample_rate)
-            self.kept.embed_text(pair.captions[:1])
+            with self._as_written():
+                self.kept.embed_audio([read_clip(clip.path)], sample_rate=clip.sample_rate)
+                self.kept.embed_text(pair.captions[:1])
         except BrokenModelError as error:
             raise self._broken("the model's embeddings are not finite") from error
 

@@ -1,7 +1,9 @@
 """YAML recipes onto the config dataclasses, dotted overrides on top.
 
 OmegaConf reads and merges; the types are checked here, so that a key that does not exist, or a value of the wrong
-type, is refused by name and before anything runs.
+type, is refused by name and before anything runs. Front ends are read in two special ways: the name of a preset stands
+for its settings, which later ones change; and an encoder's own front end takes what it does not state from the shared
+``features``, not from the defaults.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from curation.errors import ConfigError
-from training.config import FeatureConfig, TrainConfig
+from training.config import AUDIO_ENCODERS, FeatureConfig, TrainConfig
 
 Section = TypeVar("Section")
 
@@ -60,14 +62,15 @@ def _load(recipe: str, overrides: Sequence[str]) -> TrainConfig:
             raise ConfigError(f"recipe {recipe} must hold sections (run:, data:, ...), not {kind}")
         stated = OmegaConf.create(text)
         assert isinstance(stated, DictConfig)
-        merged = OmegaConf.merge(stated, OmegaConf.from_dotlist(_spelled_out(overrides)))
+        stated = OmegaConf.create(_spelled_out(OmegaConf.to_container(stated)))
+        merged = OmegaConf.merge(stated, OmegaConf.from_dotlist(_spelled_out_overrides(overrides)))
         values = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(f"recipe {recipe}: {' '.join(str(error).split())}") from error
-    except TypeError as error:  # OmegaConf merges no list with an entry of it
+    except TypeError as error:  # OmegaConf merges no list with keys
         raise ConfigError(
-            f"recipe {recipe}: one entry of a list cannot be set alone; give the whole list, such as "
-            "'data.train=[{manifest: FOLDER, splits: [train]}]'"
+            f"recipe {recipe}: an override has keys for a list, or a list for keys; one entry of a list cannot be set "
+            "alone, so give the whole list, such as 'data.train=[{manifest: FOLDER, splits: [train]}]'"
         ) from error
     config = from_dict(TrainConfig, typing.cast("dict[str, Any]", values))
     if not config.run.name:
@@ -84,10 +87,13 @@ def recipe_names() -> list[str]:
 def from_dict(section: type[Section], values: Mapping[str, Any]) -> Section:
     """Return a config built from nested dictionaries and lists.
 
+    In a whole recipe, an encoder's own front end takes what it does not state from the shared one.
+
     Raises:
         ConfigError: If a key is unknown (names the nearest known one), missing, or holds a value of another type.
     """
-    return _section(section, values, "")
+    is_recipe = section is TrainConfig and isinstance(values, Mapping)
+    return _section(section, _completed(values) if is_recipe else values, "")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -148,17 +154,45 @@ def _section(section: type[Section], values: Any, path: str) -> Section:
     return section(**arguments)
 
 
-def _spelled_out(overrides: Sequence[str]) -> list[str]:
-    """Return overrides with presets' names as their settings, so that a later one changes a key of the preset."""
+def _completed(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's values, encoders' own front ends stated in full: what they leave out is the shared one's."""
+    values = dict(recipe)
+    model = values.get("model")
+    if not isinstance(model, Mapping):
+        return values
+    shared = to_dict(_section(FeatureConfig, values.get("features"), "features"))
+    values["model"] = dict(model)
+    for name in AUDIO_ENCODERS:
+        encoder = model.get(name)
+        if isinstance(encoder, Mapping) and isinstance(own := encoder.get("features"), Mapping):
+            values["model"][name] = {**encoder, "features": {**shared, **own}}
+    return values
+
+
+def _spelled_out(values: Any, path: str = "") -> Any:
+    """Return a recipe's values with presets' names as their settings, so that an override changes a key of them."""
+    if isinstance(values, dict):
+        return {key: _spelled_out(value, f"{path}.{key}" if path else str(key)) for key, value in values.items()}
+    return to_dict(_preset(values, path)) if _is_preset(path, values) else values
+
+
+def _spelled_out_overrides(overrides: Sequence[str]) -> list[str]:
+    """Return overrides with presets' names as their settings, so that a later one changes a key of them."""
+    from yaml import safe_load
+
     spelled: list[str] = []
     for override in overrides:
-        key, _, value = override.partition("=")
-        is_name = key.rpartition(".")[2] == "features" and re.fullmatch(r"[a-z][a-z0-9-]*", value) and value != "null"
-        if is_name:
+        key, _, text = override.partition("=")
+        if _is_preset(key, value := safe_load(text)):
             spelled += [f"{key}.{name}={setting}" for name, setting in to_dict(_preset(value, key)).items()]
         else:
             spelled.append(override)
     return spelled
+
+
+def _is_preset(path: str, value: Any) -> bool:
+    """Return whether a value is a front end's name; "${features}" is OmegaConf's to look up."""
+    return path.rpartition(".")[2] == "features" and isinstance(value, str) and "${" not in value
 
 
 def _preset(name: str, path: str) -> FeatureConfig:

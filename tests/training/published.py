@@ -177,10 +177,12 @@ def roberta() -> Any:
         return RobertaModel(config).eval()
 
 
+WORDS = [f"a dog barks at number {number} of many rainy streets" for number in range(60)]
+
+
 def save_tokenizer(folder: Path) -> Path:
     """Write a folder such as roberta-base's, for ``roberta``, without its weights: tokenizer and config.json."""
-    words = [f"a dog barks at number {number} of many rainy streets" for number in range(60)]
-    tokenizer = train_tokenizer(words, vocab_size=300, max_tokens=38)
+    tokenizer = train_tokenizer(WORDS, vocab_size=300, max_tokens=38)
     assert len(tokenizer) == 300
     tokenizer.save_pretrained(folder)
     roberta().config.save_pretrained(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -264,6 +265,28 @@ def test_encoders_with_front_ends_of_their_own(config, sounds, tmp_path):
     assert np.array_equal(Clap.from_pretrained(tmp_path / "model").embed_audio(sounds), model.embed_audio(sounds))
 
 
+def test_sound_is_resampled_once_from_its_own_rate(config, tmp_path):
+    """A shared front end at a low rate takes nothing from what an encoder with one of its own reads."""
+    shared = {"sample_rate": 8_000, "n_fft": 512, "hop_length": 160, "n_mels": 32, "f_max": 4_000.0}
+    own = {"sample_rate": 32_000, "n_fft": 1024, "hop_length": 640, "n_mels": 32}
+    changed = small_config(tmp_path, tmp_path, features=shared, model={"htsat": {"features": own}})
+    model = new_clap(changed.model, changed.features, captions=TEXTS).eval()
+    waveform = tone(9_000, 1.1)
+    file = write_waveform(tmp_path / "a.wav", waveform, subtype="FLOAT")
+    htsat, cnn14 = (resample(waveform, source_rate=SAMPLE_RATE, target_rate=rate) for rate in (32_000, 8_000))
+    with torch.inference_mode():
+        parts = []
+        for name, sound in (("cnn14", cnn14), ("htsat", htsat)):
+            batch = torch.from_numpy(np.stack(windows(sound, model.audio.clip_samples[name])))
+            parts.append(model.audio.encoders[name](model.audio.features[name](batch)).mean(dim=0))
+        expected = model.audio_projection(torch.cat(parts))
+    expected = (expected / expected.norm()).numpy()
+    np.testing.assert_allclose(model.embed_audio([waveform], sample_rate=SAMPLE_RATE)[0], expected, atol=1e-6)
+    np.testing.assert_allclose(model.embed_audio([file])[0], expected, atol=1e-6)
+    detour = resample(cnn14, source_rate=8_000, target_rate=SAMPLE_RATE)
+    assert np.abs(model.embed_audio([detour], sample_rate=SAMPLE_RATE)[0] - expected).max() > 0.01
+
+
 @pytest.mark.parametrize("kind", ["linear", "residual", "mlp"])
 def test_projections_of_every_kind_are_saved_and_loaded(config, sounds, tmp_path, kind):
     model = new_clap(
@@ -295,6 +318,22 @@ def test_projections_are_the_published_formulas():
         make_projection("deep", 7, 4)
 
 
+@pytest.mark.parametrize("audio", ["cnn14", "htsat", "cnn14+htsat"])
+@pytest.mark.parametrize(
+    ("pooling", "projection"), [("first", "linear"), ("mean", "residual"), ("pooler", "mlp"), ("pooler", "linear")]
+)
+def test_every_weight_gets_a_gradient(config, tmp_path, audio, pooling, projection):
+    """So that DistributedDataParallel need not look for those that do not, and never waits for one."""
+    changes = {"audio": audio, "projection": projection, "text": {"pooling": pooling}}
+    model = new_clap(small_config(tmp_path, tmp_path, model=changes).model, config.features, captions=TEXTS).train()
+    waveforms = {name: 0.1 * torch.randn(3, size) for name, size in model.audio.clip_samples.items()}
+    ids = torch.randint(4, 100, (3, 5))
+    audio_embed, text_embed = model(waveforms, ids, torch.ones_like(ids))
+    (model.logit_scale.exp() * audio_embed @ text_embed.T).square().sum().backward()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_embeddings_are_close_and_float32(model, sounds, tmp_path, dtype):
     model.save_pretrained(tmp_path)
@@ -305,6 +344,31 @@ def test_half_precision_embeddings_are_close_and_float32(model, sounds, tmp_path
     assert not np.array_equal(half.embed_text(TEXTS), model.embed_text(TEXTS))
     with pytest.raises(ValueError, match=r"dtype must be .* or torch.bfloat16, got torch.int8"):
         Clap.from_pretrained(tmp_path, dtype=torch.int8)
+
+
+def test_a_model_in_double_precision_embeds_in_it(model, sounds):
+    double = copy.deepcopy(model).double()
+    for exact, ours in (
+        (double.embed_audio(sounds), model.embed_audio(sounds)),
+        (double.embed_text(TEXTS), model.embed_text(TEXTS)),
+    ):
+        assert exact.dtype == np.float64
+        np.testing.assert_allclose(np.linalg.norm(exact, axis=1), 1, atol=1e-12)
+        assert 0 < np.abs(exact - ours).max() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_in_half_precision_point_to_the_way_that_keeps_them(model, sounds, dtype):
+    half = copy.deepcopy(model).to(dtype)
+    one_part = copy.deepcopy(model)
+    one_part.text.to(dtype)
+    advice = rf"Clap.from_pretrained\(folder, dtype={dtype}\), which keeps its weights"
+    for wrong in (half, one_part):
+        with pytest.raises(TypeError, match=advice):
+            wrong.embed_audio(sounds)
+        with pytest.raises(TypeError, match=advice):
+            wrong.embed_text(TEXTS)
+        assert wrong.training == model.training
 
 
 def test_frozen_parts_stay_in_evaluation_and_unknown_ones_are_named(config, sounds):

@@ -19,6 +19,7 @@ from training.models.clap import Clap
 from training.models.convert import convert, convert_to_transformers, read_published
 from training.models.htsat import Htsat
 from training.models.parts import load_part
+from training.tokenizer import load_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,82 @@ def test_a_text_folder_keeps_its_encoder_alone(tmp_path, text_folder):
     with torch.inference_mode():
         expected = RobertaForMaskedLM.from_pretrained(text_folder).roberta(ids).last_hidden_state
         assert torch.equal(model(ids).last_hidden_state, expected)
+
+
+def _other_tokenizer(folder: Path, tokenizer_folder: Path) -> Path:
+    """Write a folder whose tokenizer has as many tokens, but others."""
+    shutil.copytree(tokenizer_folder, folder)
+    words = [f"seven cows moo behind fence {number} and a gate creaks" for number in range(60)]
+    tokenizer = train_tokenizer([*words, *published.WORDS], vocab_size=300, max_tokens=38)
+    assert len(tokenizer) == 300
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_another_tokenizer_is_no_conversion_that_was_done(tmp_path, tokenizer_folder, text_folder):
+    other = _other_tokenizer(tmp_path / "other", tokenizer_folder)
+    for source, given in ((make(tmp_path, "laion-630k"), tokenizer_folder), (text_folder, None)):
+        out = tmp_path / f"out-{source.name}"
+        made = convert(source, out, tokenizer=given)
+        assert not made.was_done
+        assert "tokenizer.json" in made.inputs
+        assert convert(source, out, tokenizer=given).was_done
+        kept = {path.name: path.read_bytes() for path in out.iterdir()}
+        with pytest.raises(ConfigError, match=rf"of {source}, made with another tokenizer.json; name another folder"):
+            convert(source, out, tokenizer=other)
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == kept
+        assert not convert(source, tmp_path / f"new-{source.name}", tokenizer=other).was_done
+
+
+def test_a_tokenizer_may_be_a_published_ones_name(tmp_path, tokenizer_folder, text_folder, monkeypatch):
+    found = load_tokenizer(tokenizer_folder)
+    monkeypatch.setattr("training.tokenizer.load_tokenizer", lambda source: found)
+    report = convert(text_folder, tmp_path / "out", tokenizer=Path("its-makers/tokenizer"))
+    assert list(report.inputs) == ["tokenizer", "config.json"]
+    assert convert(text_folder, tmp_path / "out", tokenizer=Path("its-makers/tokenizer")).was_done
+    with pytest.raises(ConfigError, match="made with another tokenizer; name another folder"):
+        convert(text_folder, tmp_path / "out", tokenizer=Path("others/tokenizer"))
+
+
+def test_another_configuration_is_no_conversion_that_was_done(tmp_path, tokenizer_folder):
+    convert(make(tmp_path, "laion-630k"), tmp_path / "ours", tokenizer=tokenizer_folder)
+    assert not convert_to_transformers(tmp_path / "ours", tmp_path / "theirs").was_done
+    assert convert_to_transformers(tmp_path / "ours", tmp_path / "theirs").was_done
+    assert not convert(tmp_path / "theirs", tmp_path / "back").was_done
+    (tmp_path / "theirs" / "README.md").write_text("said, not read")
+    assert convert(tmp_path / "theirs", tmp_path / "back").was_done
+    for folder, file, change, again in (
+        (
+            "ours",
+            "config.json",
+            ("10.0", "5.0"),
+            lambda: convert_to_transformers(tmp_path / "ours", tmp_path / "theirs"),
+        ),
+        ("theirs", "preprocessor_config.json", ("10", "5"), lambda: convert(tmp_path / "theirs", tmp_path / "back")),
+    ):
+        text = (tmp_path / folder / file).read_text()
+        key = '"clip_s": ' if folder == "ours" else '"max_length_s": '
+        assert key + change[0] in text
+        (tmp_path / folder / file).write_text(text.replace(key + change[0], key + change[1]))
+        with pytest.raises(ConfigError, match=f"made with another {file}; name another folder"):
+            again()
+
+
+def test_our_own_is_named_as_such(tmp_path, tokenizer_folder):
+    convert(make(tmp_path, "laion-630k"), tmp_path / "run" / "model", tokenizer=tokenizer_folder)
+    advice = r"is ours already, .* start from it with init.clap=.*run.* with init.cnn14=.* --to transformers"
+    for folder in (tmp_path / "run", tmp_path / "run" / "model"):
+        with pytest.raises(ConfigError, match=advice):
+            convert(folder, tmp_path / "out")
+    (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="begun: the run has no model yet"):
+        convert(tmp_path / "begun", tmp_path / "out")
+    convert(make(tmp_path, "panns-cnn14"), tmp_path / "part")
+    with pytest.raises(ConfigError, match=r"is ours already, .*; start from it with init.cnn14=.*part$"):
+        convert(tmp_path / "part", tmp_path / "out")
+    with pytest.raises(ConfigError, match="holds cnn14 alone, and a ClapModel is a whole model"):
+        convert_to_transformers(tmp_path / "part", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_of_old_bert_files_and_half_precision(tmp_path, tokenizer_folder):

@@ -42,6 +42,40 @@ def test_one_frame_is_stretched_to_a_constant():
     assert torch.allclose(model(frame), model(frame.expand(1, 32, 32)), atol=1e-5)
 
 
+@pytest.fixture
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def _steps(node, names: set[str]) -> set[str]:
+    """Return the names of all steps back from a result."""
+    names.add(type(node).__name__)
+    for source, _ in node.next_functions:
+        if source is not None:
+            _steps(source, names)
+    return names
+
+
+@pytest.mark.parametrize("frames", [1, 5, 31, 47])
+def test_the_deterministic_stretch_is_the_same_without_bicubics_gradient(frames, request):
+    """47 frames are shrunk, as by the rule ``resize``."""
+    model, log_mel = tiny(), torch.randn(2, frames, 32, requires_grad=True)
+    weights = torch.randn(2, 32, 32)
+    expected = model.stretch(log_mel)
+    (expected_gradient,) = torch.autograd.grad((expected * weights).sum(), log_mel)
+    assert "UpsampleBicubic2DBackward0" in _steps(expected.grad_fn, set())
+    request.getfixturevalue("deterministic")
+    stretched = model.stretch(log_mel)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.stretch(log_mel), stretched)
+    (gradient,) = torch.autograd.grad((stretched * weights).sum(), log_mel)
+    assert "UpsampleBicubic2DBackward0" not in _steps(stretched.grad_fn, set())
+    torch.testing.assert_close(stretched, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gradient, expected_gradient, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("rule", ["centre", "resize", "windows"])
 def test_only_halves_has_a_longest_clip(rule):
     halves = tiny(long_clips="halves")

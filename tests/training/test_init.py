@@ -168,6 +168,20 @@ def test_single_parts_go_over_a_whole_model(config, source, tmp_path, capfd):
     assert "init.htsat replaced parts of init.clap" in capfd.readouterr().err
 
 
+def test_dropout_is_the_recipes_and_not_that_of_the_weights(tmp_path, source):
+    config = config_of(tmp_path, model={"text": {"dropout": 0.35}})
+    model = new_clap(
+        config.model, config.features, captions=TEXTS, start=clap_start(str(source), config.model, config.features)
+    )
+    initialise(model, InitConfig(clap=str(source)))
+    rates = {module.p for module in model.text.modules() if isinstance(module, torch.nn.Dropout)}
+    assert rates == {0.35}
+    assert_same(model, Clap.from_pretrained(source).state_dict())
+    model.save_pretrained(tmp_path / "model")
+    again = Clap.from_pretrained(tmp_path / "model").text.config
+    assert (again["hidden_dropout_prob"], again["attention_probs_dropout_prob"]) == (0.35, 0.35)
+
+
 def test_a_run_starts_from_them_holds_what_is_frozen_and_remembers(source, tmp_path):
     manifest = write_clips(tmp_path / "curated", [{} for _ in range(4)])
     config = small_config(

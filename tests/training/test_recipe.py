@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -149,6 +150,83 @@ def test_a_key_named_after_a_preset_changes_that_preset():
     own = config.model.htsat.features
     assert own is not None
     assert (own.sample_rate, own.f_max, own.n_mels) == (32_000, 14_000, 32)
+
+
+PANNS = FeatureConfig(sample_rate=32_000, n_fft=1024, hop_length=320, n_mels=64, f_min=50.0, f_max=14_000.0)
+
+
+@pytest.mark.parametrize(
+    ("stated", "overrides", "expected"),
+    [
+        ("panns-32k", ["n_mels=32"], dataclasses.replace(PANNS, n_mels=32)),
+        ("panns-32k", ["n_mels=32", "n_fft=2048"], dataclasses.replace(PANNS, n_mels=32, n_fft=2048)),
+        ("panns-32k", ["={n_mels: 32}"], dataclasses.replace(PANNS, n_mels=32)),
+        ("panns-16k", ["n_mels=32", "=panns-32k"], PANNS),
+        ("panns-16k", ['="panns-32k"', "n_mels=32"], dataclasses.replace(PANNS, n_mels=32)),
+        ("{n_mels: 32}", ["=panns-32k"], PANNS),
+    ],
+)
+@pytest.mark.parametrize("place", ["features", "model.htsat.features", "model.cnn14.features"])
+def test_a_preset_in_a_recipe_is_refined_by_overrides(tmp_path, place, stated, overrides, expected):
+    (tmp_path / "r.yaml").write_text(_nested(place, stated), encoding="utf-8")
+    typed = [f"{place}{override}" if override[0] == "=" else f"{place}.{override}" for override in overrides]
+    config = load_recipe(str(tmp_path / "r.yaml"), typed)
+    found = config.features if place == "features" else getattr(config.model, place.split(".")[1]).features
+    assert found == expected
+
+
+@pytest.mark.parametrize("shared", ["panns-32k", "{sample_rate: 32000, f_max: 14000.0}", "typed"])
+@pytest.mark.parametrize("own", ["{n_mels: 32}", "typed"])
+def test_a_front_end_of_its_own_takes_the_rest_from_the_shared_one(tmp_path, shared, own):
+    text, overrides = "run:\n  epochs: 3\n", []
+    for place, value, key in (("features", shared, "=panns-32k"), ("model.htsat.features", own, ".n_mels=32")):
+        if value == "typed":
+            overrides.append(place + key)
+        else:
+            text += _nested(place, value)
+    (tmp_path / "r.yaml").write_text(text, encoding="utf-8")
+    config = load_recipe(str(tmp_path / "r.yaml"), overrides)
+    assert config.model.htsat.features == dataclasses.replace(PANNS, n_mels=32)
+    assert config.features == PANNS
+    assert config.model.cnn14.features is None
+    (tmp_path / "again.yaml").write_text(to_yaml(config), encoding="utf-8")
+    again = load_recipe(str(tmp_path / "again.yaml"), ["features=paper"])
+    assert again.model.htsat.features == config.model.htsat.features  # a whole one takes nothing
+    assert from_dict(
+        TrainConfig, {"features": "panns-32k", "model": {"htsat": {"features": {"n_mels": 32}}}}
+    ).model == (dataclasses.replace(TrainConfig().model, htsat=config.model.htsat))
+
+
+def test_a_front_end_of_its_own_is_taken_away_by_null(tmp_path):
+    (tmp_path / "r.yaml").write_text(_nested("model.htsat.features", "panns-32k"), encoding="utf-8")
+    assert load_recipe(str(tmp_path / "r.yaml"), ["model.htsat.features=null"]).model.htsat.features is None
+
+
+@pytest.mark.parametrize(
+    ("stated", "overrides", "message"),
+    [
+        ("panns-64k", [], "features=panns-64k: there is no such front end; presets are paper, panns-32k, "),
+        ("panns-64k", ["features.n_mels=32"], "features=panns-64k: there is no such front end"),
+        ("panns-32k", ["features.n_mel=32"], "did you mean 'features.n_mels'?"),
+        ("panns-32k", ["features=[1]"], "keys for a list, or a list for keys"),
+        ("[panns-32k]", [], "features must hold keys (sample_rate, "),
+        ("panns-32k", ["model.htsat.features.sample_rate=16000"], "f_max <= sample_rate / 2 = 8000.0"),
+        ("panns-32k", ["model.htsat.features.n_mel=3"], "did you mean 'model.htsat.features.n_mels'?"),
+        ("panns-32k", ["model.htsat=3"], "model.htsat must hold keys"),
+        ("panns-32k", ["model=3"], "model must hold keys"),
+    ],
+)
+def test_front_ends_that_cannot_be(tmp_path, stated, overrides, message):
+    (tmp_path / "r.yaml").write_text(_nested("features", stated), encoding="utf-8")
+    with pytest.raises(UsageError, match=re.escape(message)):
+        load_recipe(str(tmp_path / "r.yaml"), overrides)
+
+
+def _nested(place: str, value: str) -> str:
+    """Return a dotted setting as a recipe has it."""
+    *sections, key = place.split(".")
+    lines = [f"{'  ' * depth}{section}:\n" for depth, section in enumerate(sections)]
+    return "".join(lines) + f"{'  ' * len(sections)}{key}: {value}\n"
 
 
 def test_paper_d_states_what_the_paper_states():

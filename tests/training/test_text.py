@@ -89,6 +89,23 @@ def test_other_types_of_numbers_are_accepted(pooling, dtype):
         TextEncoder(text_model(TINY_GPT2).to(dtype))
 
 
+def test_what_has_no_part_in_a_vector_needs_no_gradient():
+    """Several processes would wait for its gradient, and with PyTorch's checks end the run."""
+    layoutlm = {"model_type": "layoutlm", **SIZES, **LENGTHS}
+    encoder = TextEncoder(text_model(layoutlm), pooling="mean").train()
+    frozen = {name for name, parameter in encoder.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"model.pooler.dense.weight", "model.pooler.dense.bias"}
+    ids = torch.tensor([[4, 5, 6]])
+    encoder(ids, torch.ones_like(ids)).sum().backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters() if parameter.requires_grad)
+    model = text_model(layoutlm)
+    with torch.inference_mode():
+        TextEncoder(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    TextEncoder(model.requires_grad_(False))
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_trying_a_model_out_leaves_no_trace():
     model = text_model(tiny_roberta(dropout=0.5)).train()
     weights, random_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}, torch.get_rng_state()

@@ -73,14 +73,16 @@ def batch_norm_held(model: nn.Module) -> Iterator[None]:
     the same bits if gradients are on in both (``detach`` what the first one gives), or off: a CPU computes attention
     and products by other routines where no gradient is asked for, which round differently.
     """
-    held = [layer for layer in _layers(model) if layer.track_running_stats]
-    for layer in held:
-        layer.track_running_stats = False
+    stored = [(layer, dict(layer.named_buffers(recurse=False))) for layer in _layers(model) if layer.training]
+    for layer, buffers in stored:  # copies take in what is thrown away; a flag of the layer's would compile it anew
+        for name, tensor in buffers.items():
+            setattr(layer, name, tensor.clone())
     try:
         yield
     finally:
-        for layer in held:
-            layer.track_running_stats = True
+        for layer, buffers in stored:
+            for name, tensor in buffers.items():
+                setattr(layer, name, tensor)
 
 
 def _layers(module: nn.Module) -> list[_BatchNorm]:

@@ -37,7 +37,8 @@ def new_clap(
         features: The front end that encoders without one of their own share.
         captions: Texts that the tokenizer of a text encoder from scratch is trained on.
         start: Tokenizer and text encoder's configuration of a whole model whose weights will be loaded
-            (training.init.clap_start); its text encoder starts random here.
+            (training.init.clap_start); its text encoder starts random here. The recipe's dropout replaces that of a
+            "scratch" one, as it does in the audio encoders.
 
     Raises:
         ConfigError: If the text encoder cannot be loaded, or sizes do not fit each other.
@@ -46,6 +47,9 @@ def new_clap(
     pooler = settings.pooling == "pooler"
     if start is not None:
         tokenizer, text_config = start
+        if settings.encoder == "scratch":  # a RoBERTa; dropout is of the training, not of the weights
+            rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), settings.dropout)
+            text_config = {**text_config, **rates}
         text = text_model(text_config, pooler=pooler)
     elif settings.encoder == "scratch":
         tokenizer = train_tokenizer(captions, vocab_size=settings.vocab_size, max_tokens=settings.max_tokens)

@@ -23,11 +23,11 @@ from crawler.items import open_whole
 from curation.errors import ConfigError
 from training.models.encoderfile import read_encoder
 from training.models.laion import TOWERS, laion_clap
-from training.models.parts import WEIGHTS_FILE, Part, read_config, save_part
+from training.models.parts import CONFIG_FILE, WEIGHTS_FILE, Part, find_model, read_config, save_part
 from training.models.published import KINDS, find_kind, nearest
 from training.models.report import Report, named
 from training.models.textfolder import TextWeights, read_text, save_text, weights_file
-from training.models.weightfile import WeightFile, read_weights
+from training.models.weightfile import WeightFile, file_sha256, read_weights
 
 if TYPE_CHECKING:
     from training.models.clap import Clap
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 TRANSFORMERS_CLAP, TRANSFORMERS_TEXT = "transformers-clap", "transformers-text"
 ALL_KINDS = (*KINDS, TRANSFORMERS_CLAP, TRANSFORMERS_TEXT)
 ACCOUNT_FILE = "converted.json"
+_SETTINGS = (".json", ".txt", ".model", ".jinja")
+"""Suffixes of configurations' and tokenizers' files."""
 _NO_TOKENIZER = "a whole model needs its tokenizer, which the file lacks: --tokenizer FOLDER"
 
 
@@ -97,7 +99,7 @@ def convert(
 
     Args:
         source: A checkpoint, or a transformers folder.
-        out: The folder to make; one that holds the same file's conversion is left as it is.
+        out: The folder to make; one that holds the conversion of the same files is left as it is.
         kind: See ``read_published``.
         tokenizer: Folder of a tokenizer: makes LAION's files whole models; replaces that of a text encoder's folder.
         allow_pickle: See ``training.models.weightfile.read_weights``.
@@ -113,13 +115,16 @@ def convert(
     write: Callable[[Path], None]
     if found.text is not None:
         words = _tokenizer(tokenizer or source)
+        report.inputs = _hashes(tokenizer or source) | {CONFIG_FILE: file_sha256(source / CONFIG_FILE)}
         text = found.text
         what, write = "text encoder", lambda folder: save_text(text, words, folder)
         report.next_command = f"wavtext5k-train paper-d {shlex.quote(f'model.text.encoder={out}')}"
     elif found.towers and tokenizer is not None:
         clap = laion_clap(found.towers, found.parts["htsat"], tokenizer, report)
+        report.inputs = _hashes(tokenizer)
         what, write = "model", clap.save_pretrained
     elif found.clap is not None:
+        report.inputs = _hashes(source)
         what, write = "model", found.clap.save_pretrained
     else:
         (part,) = found.parts.values()
@@ -144,12 +149,15 @@ def convert_to_transformers(source: Path, out: Path) -> Report:
         raise ConfigError(
             f"{source}: --to transformers takes a run or a model folder of ours; convert files to one first"
         )
+    if (part := read_config(source).get("part")) is not None:
+        raise ConfigError(f"{source}: holds {part} alone, and a ClapModel is a whole model; name a run")
     clap = Clap.from_pretrained(source)
     state = clap.state_dict()
     report = Report(
         kind="ours",
         source=str(source),
         sha256=clap.sha256,
+        inputs=_hashes(find_model(source) or source),
         matched=list(state),
         num_parameters=sum(tensor.numel() for tensor in state.values()),
         next_command=f'python -c "import transformers; transformers.ClapModel.from_pretrained({str(out)!r})"',
@@ -171,8 +179,15 @@ def _unknown(file: WeightFile, kind: str | None) -> str:
 def _read_folder(path: Path, kind: str | None, *, allow_pickle: bool) -> Published:
     """Return what a transformers folder holds."""
     config = read_config(path)
-    if "part" in config or "text_encoder" in config:
-        raise ConfigError(f"{path}: is ours already, there is nothing to convert")
+    if (part := config.get("part")) is not None:
+        raise ConfigError(
+            f"{path}: is ours already, there is nothing to convert; start from it with init.{part}={path}"
+        )
+    if "model_type" not in config and find_model(path) is not None:
+        raise ConfigError(
+            f"{path}: is ours already, there is nothing to convert; start from it with init.clap={path}, or from one "
+            f"of its encoders with init.cnn14={path} or init.htsat={path}; for transformers, add --to transformers"
+        )
     if kind in KINDS:
         raise ConfigError(f"{path}: a folder, but {kind} is a file; name the file in it")
     if "model_type" not in config:
@@ -229,6 +244,18 @@ def _tokenizer(folder: Path) -> Any:
         raise ConfigError(f"{folder}: {reason}; name a folder that has it: --tokenizer FOLDER") from error
 
 
+def _hashes(folder: Path) -> dict[str, str]:
+    """Return the sha256 of the small files in a folder, which say how to read its weights and its texts.
+
+    Of a published tokenizer that is named instead, the name.
+    """
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        return {"tokenizer": str(folder)}
+    files = [file for file in folder.iterdir() if file.suffix in _SETTINGS and file.is_file()]
+    return {file.name: file_sha256(file) for file in sorted(files) if file.name != ACCOUNT_FILE}
+
+
 def _refuse_other(out: Path) -> None:
     """Refuse to write where something else is."""
     if out.is_file():
@@ -243,12 +270,15 @@ def _write(out: Path, report: Report, what: str, write: Callable[[Path], None]) 
     if (out / ACCOUNT_FILE).is_file():
         before = _account(out)
         same = (before.kind, before.sha256, list(before.written.values())) == (report.kind, report.sha256, [what])
-        if same and (out / WEIGHTS_FILE).is_file():
+        names = sorted(before.inputs.keys() | report.inputs.keys())
+        other = [name for name in names if before.inputs.get(name) != report.inputs.get(name)]
+        if same and not other and (out / WEIGHTS_FILE).is_file():
             before.was_done = True
             return before
+        difference = f", made with another {', '.join(other)}" if same and other else ""
         raise ConfigError(
-            f"{out}: holds the {', '.join(before.written.values())} of {before.source}; name another folder with "
-            "--out, or remove it"
+            f"{out}: holds the {', '.join(before.written.values())} of {before.source}{difference}; name another "
+            "folder with --out, or remove it"
         )
     whole = out.resolve()
     part = whole.with_name(f".{whole.name}.part")

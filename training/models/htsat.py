@@ -147,9 +147,19 @@ class Htsat(nn.Module):
         return segments.transpose(2, 3).reshape(batch, 1, self.spec_size, self.spec_size)
 
     def stretch(self, log_mel: Tensor) -> Tensor:
-        """Return (B, target_frames, M) of (B, T, M): bicubic along time, first and last frame kept."""
-        if log_mel.shape[1] == self.target_frames:
+        """Return (B, target_frames, M) of (B, T, M): bicubic along time, first and last frame kept.
+
+        Under ``torch.use_deterministic_algorithms(True)`` it is a product with the matrix of the same weights: the
+        gradient of PyTorch's bicubic has no deterministic form on CUDA, and would end the training there.
+        """
+        frames = log_mel.shape[1]
+        if frames == self.target_frames:
             return log_mel
+        if torch.are_deterministic_algorithms_enabled():
+            rows = torch.eye(frames, dtype=log_mel.dtype, device=log_mel.device)[None, None]
+            matrix = F.interpolate(rows, (self.target_frames, frames), mode="bicubic", align_corners=True)[0, 0]
+            with torch.autocast(log_mel.device.type, enabled=False):
+                return matrix @ log_mel
         size = (self.target_frames, self.n_mels)
         return F.interpolate(log_mel.unsqueeze(1), size, mode="bicubic", align_corners=True).squeeze(1)
 

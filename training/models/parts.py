@@ -92,7 +92,7 @@ def load_part(path: Path, name: str, *, allow_pickle: bool = False) -> Part:
         )
     if path.is_dir() and (own := _own_folder(path)) is not None:
         return _saved(own, name)
-    if path.is_dir() and (model := _model_folder(path)) is not None:
+    if path.is_dir() and (model := find_model(path)) is not None:
         return _of_model(model, name)
     from training.models.convert import read_published  # which itself makes parts
 
@@ -108,8 +108,12 @@ def _own_folder(folder: Path) -> Path | None:
     return folder if "part" in read_config(folder) else None
 
 
-def _model_folder(folder: Path) -> Path | None:
-    """Return the model folder of a run, or the folder if it is one; None for what others made."""
+def find_model(folder: Path) -> Path | None:
+    """Return the model folder of a run of ours, or the folder if it is one; None for what others made.
+
+    Raises:
+        ConfigError: If it is a run that has no model yet, or its config.json is no JSON object.
+    """
     for inside in (folder / "model", folder):
         if "text_encoder" in read_config(inside):
             return inside

@@ -17,6 +17,9 @@ class Report:
     source: str
     sha256: str
     """Of the file."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """What else went into what was written, configuration and tokenizer: file names, and the sha256 of each.
+    A published tokenizer that was named, not given as a folder, is noted by its name."""
     matched: list[str] = field(default_factory=list)
     """Names in the file."""
     num_parameters: int = 0

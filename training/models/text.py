@@ -38,6 +38,9 @@ class TextEncoder(nn.Module):
     def __init__(self, model: Any, *, pooling: str = "first") -> None:
         """Wrap a transformers encoder.
 
+        Parameters of it that have no part in a text's vector (LayoutLM's and SqueezeBERT's poolers, say) need no
+        gradient from now on: several processes would wait for one that never comes.
+
         Args:
             model: Gives ``last_hidden_state`` for ``input_ids`` and ``attention_mask``, padded on the right.
             pooling: "first" token, "mean" over the tokens that the mask keeps, or "pooler": transformers' dense layer
@@ -177,6 +180,8 @@ def _pooled(output: Any, attention_mask: Tensor, pooling: str) -> Tensor:
 def _try_out(model: Any, pooling: str) -> int:
     """Return the width of an encoder's vectors, having tried it on two texts of two tokens, which differ in the second.
 
+    Freezes the parameters that have no part in them.
+
     Raises:
         ConfigError: If it takes no token ids, lets padding in, or gives both texts one vector. What a model does is
             asked, not its name: transformers has hundreds of kinds.
@@ -191,8 +196,9 @@ def _try_out(model: Any, pooling: str) -> int:
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.enable_grad():
             alone = _pooled(model(input_ids=ids[:, :2], attention_mask=mask[:, :2]), mask[:, :2], pooling)
+        with torch.no_grad():
             padded = _pooled(model(input_ids=ids, attention_mask=mask), mask, pooling)
         if alone is None:
             raise ValueError("it was built without its pooler")
@@ -204,6 +210,8 @@ def _try_out(model: Any, pooling: str) -> int:
         raise ConfigError(f"{kind} models cannot encode a text with model.text.pooling={pooling}: {error}") from error
     finally:
         model.train(was_training)
+    _freeze_unused(model, alone)
+    alone = alone.detach()
     size = alone.abs().max()
     if (padded - alone).abs().max() > 1000 * torch.finfo(alone.dtype).eps * size:
         raise ConfigError(
@@ -214,6 +222,21 @@ def _try_out(model: Any, pooling: str) -> int:
             f"in {kind} models the first token sees nothing of the text behind it; use model.text.pooling=mean"
         )
     return int(alone.shape[1])
+
+
+def _freeze_unused(model: nn.Module, vectors: Tensor) -> None:
+    """Set ``requires_grad`` off for what has no part in the vectors, by their graph."""
+    if vectors.grad_fn is None:  # all are frozen, or this is torch.inference_mode
+        return
+    nodes, seen, used = [vectors.grad_fn], set(), set()
+    while nodes:
+        if (node := nodes.pop()) not in seen:
+            seen.add(node)
+            used.add(id(getattr(node, "variable", None)))
+            nodes += [source for source, _ in node.next_functions if source is not None]
+    for parameter in model.parameters():
+        if id(parameter) not in used:
+            parameter.requires_grad_(False)
 
 
 def _options(config: Any, pooler: bool) -> dict[str, Any]:
