@@ -64,7 +64,7 @@ def test_two_processes_train_what_one_trains(tmp_path, manifest):
     config = small_config(
         tmp_path,
         manifest,
-        data={"val": val, "workers": 1},
+        data={"val": val, "workers": 1, "pcm_cache": str(tmp_path / "cache")},
         optimizer={"ema_decay": 0.5, "lr": 1e-3, "name": "adam"},
         run={"epochs": 2, "batch_size": 6, "log_every": 1, "chunk_size": 2},
         **SAME_EVERYWHERE,
