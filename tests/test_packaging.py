@@ -123,10 +123,10 @@ def test_constraints_hold_no_address_and_every_direct_dependency() -> None:
     assert names - pinned <= {"wavtext5k", "av"}
 
 
-@pytest.mark.parametrize("name", ["crawl", "curation", "real_clips", "replay"])
+@pytest.mark.parametrize("name", ["crawl", "curation", "learning", "loader", "model", "real_clips", "replay", "train"])
 def test_a_benchmark_starts(name: str) -> None:
     shown = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / f"{name}.py", "--help"], capture_output=True, text=True, check=False
     )
     assert shown.returncode == 0, shown.stderr
-    assert "Usage" in shown.stdout
+    assert "usage" in shown.stdout.lower()

@@ -94,11 +94,7 @@ def read_clips(
                     f"data.train and {clip.weight:g} in another; name its split once"
                 )
     if exclude:
-        unknown = [name for name, is_met in excluded.items() if not is_met]
-        words = f"data.exclude leaves {left_out} clips out"
-        if unknown:
-            words += f"; {len(unknown)} of {len(excluded)} names are of none of data.train, the first is {unknown[0]!r}"
-        say(words)
+        say(f"data.exclude leaves {left_out} clips out" + _about_unmet(excluded))
     return list(clips.values())
 
 
@@ -144,6 +140,13 @@ def _is_excluded(row: Mapping[str, Any], excluded: dict[str, bool]) -> bool:
     for name in met:
         excluded[name] = True
     return bool(met)
+
+
+def _about_unmet(excluded: Mapping[str, bool]) -> str:
+    unmet = [name for name, is_met in excluded.items() if not is_met]
+    if not unmet:
+        return ""
+    return f"; {len(unmet)} of {len(excluded)} names match no clip of data.train, the first is {unmet[0]!r}"
 
 
 def _rows(source: ManifestConfig) -> Iterator[dict[str, Any]]:

@@ -4,31 +4,34 @@ What a visit looks like (which caption, where the crop starts, how loud) is draw
 how often it came before in the epoch) alone: workers, processes, resuming and other pairs change nothing.
 
 Sound stays 16-bit until ``Batch.to``, with a gain a row, and a crop that lies inside another encoder's is only cut
-there: workers hand over less than half as many bytes, and write each sample once, where the batch will have it. What
-has to be resampled for an encoder is float32 from the start. A manifest's FLAC of 24 bits is rounded to 16, whichever
-way it is read.
+there: each sample is written once, where the batch will have it. What has to be resampled for an encoder is float32
+from the start. A manifest's FLAC of 24 bits is rounded to 16, whichever way it is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from curation.audio import resample
+from training.batchmemory import ALIGNMENT, BatchMemory, SentTensors
 from training.data import Clip, Pair
 from training.pcmcache import PcmCache, Samples, read_pcm
-from training.sampling import EpochSampler, Visit
-from training.tokenizer import pad
+from training.sampling import EpochSampler, Numbers, Visit
 
-_VISIT = 0
-"""First number of a visit's random stream; training.sampling has the others."""
 _FULL_SCALE = 32_768
+_PLACES = 4
+"""Batches of a worker that are there at once: one in use, one ready, one being read, and one that somebody keeps."""
+
+New = Callable[[int, int, torch.dtype], Tensor]
+"""Rows, samples, kind to a tensor to write to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +57,9 @@ class Batch:
         sounds = {id(tensor): self._sound(tensor.to(device, non_blocking=True)) for tensor in self.waveforms.values()}
         waveforms = {name: sounds[id(tensor)] for name, tensor in self.waveforms.items()}
         for name, (starts, size) in self.cuts.items():
-            rows = torch.arange(len(starts), device=device)
-            waveforms[name] = waveforms[name].unfold(1, size, 1)[rows, starts.to(device, non_blocking=True)]
+            whole, waveforms[name] = waveforms[name], _float32(len(starts), size, device)
+            for row, start in enumerate(starts.tolist()):
+                waveforms[name][row] = whole[row, start : start + size]
         return Batch(
             waveforms=waveforms,
             input_ids=self.input_ids.to(device, non_blocking=True),
@@ -63,26 +67,35 @@ class Batch:
             keys=self.keys.to(device, non_blocking=True),
         )
 
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory."""
+        pinned = {id(tensor): tensor.pin_memory() for tensor in self.waveforms.values()}
+        return replace(
+            self,
+            waveforms={name: pinned[id(tensor)] for name, tensor in self.waveforms.items()},
+            input_ids=self.input_ids.pin_memory(),
+            attention_mask=self.attention_mask.pin_memory(),
+            keys=self.keys.pin_memory(),
+            gains=None if self.gains is None else self.gains.pin_memory(),
+        )
+
     def _sound(self, samples: Tensor) -> Tensor:
         if samples.dtype != torch.int16:
             return samples
+        waveforms = _float32(samples.shape[0], samples.shape[1], samples.device).copy_(samples)
         if self.gains is None:
-            return samples * (1 / _FULL_SCALE)
-        return samples * (self.gains / _FULL_SCALE).to(samples.device, non_blocking=True)[:, None]
+            return waveforms.mul_(1 / _FULL_SCALE)
+        return waveforms.mul_((self.gains / _FULL_SCALE).to(samples.device, non_blocking=True)[:, None])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visits:
-    """Visits that have been read, before their captions are padded; the rest as in Batch."""
-
-    waveforms: dict[str, Tensor]
-    cuts: dict[str, tuple[Tensor, int]]
-    gains: Tensor | None
-    token_ids: list[list[int]]
-    keys: Tensor
+def _float32(rows: int, size: int, device: torch.device) -> Tensor:
+    """Return a tensor to be written to; on a CPU numpy's, who asks for huge pages, which come several times as fast."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.empty((rows, size), np.float32))
+    return torch.empty((rows, size), device=device)
 
 
-class PairDataset(Dataset[Visits]):
+class PairDataset:
     """Pairs, to be read a batch at a time."""
 
     def __init__(
@@ -120,74 +133,135 @@ class PairDataset(Dataset[Visits]):
         self._rate = clips[0].sample_rate if clips else 0
         rates = {name: (sample_rates or {}).get(name, self._rate) for name in clip_samples}
         self._targets = {name: (size, rates[name]) for name, size in clip_samples.items()}
+        self.gain_db, self.shift, self.is_coupled = gain_db, shift, is_coupled
+        self._draws = _Draws(seed)
         numbers = {caption: number for number, caption in enumerate(sorted(token_ids))}
-        self._ids = [token_ids[caption] for caption in numbers]
         self._captions = [[numbers[caption] for caption in pair.captions] for pair in pairs]
-        self.seed, self.gain_db, self.shift, self.is_coupled = seed, gain_db, shift, is_coupled
+        self._lengths = np.array([len(token_ids[caption]) for caption in numbers], np.int64)
+        self._ids = np.zeros((len(numbers), self._lengths.max(initial=0)), np.int64)
+        for caption, number in numbers.items():
+            self._ids[number, : self._lengths[number]] = token_ids[caption]
         self._cache = cache
         self._memory: dict[int, Samples] | None = {} if is_cached else None
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitems__(self, visits: Sequence[Visit]) -> Visits:
-        """Return the visits of one batch; all are of one bucket."""
-        targets = self._within(visits[0].most_s)
-        needed = {name: -(-size * self._rate // rate) for name, (size, rate) in targets.items()}
-        needed = dict(sorted(needed.items(), key=lambda item: -item[1]))
-        longest = next(iter(needed))
-        read, cuts = {}, {}
-        for name, size in needed.items():
-            if name == longest or not self.is_coupled:
-                read[name] = _room(len(visits), size, torch.int16)
-            else:
-                read[name] = read[longest]
-                if size < needed[longest]:
-                    cuts[name] = torch.empty(len(visits), dtype=torch.long), size
-        gains = torch.ones(len(visits))
-        keys = torch.empty((len(visits), 2), dtype=torch.long)
+    def read(self, visits: Sequence[Visit], *, pad_id: int, new: New | None = None) -> Batch:
+        """Return the visits of one batch; all are of one bucket.
+
+        Args:
+            visits: Of the sampler.
+            pad_id: Follows the ids of shorter captions.
+            new: Makes the tensors that sound is written to; left out: fresh ones.
+
+        Raises:
+            AudioError: If a file cannot be decoded.
+            ManifestError: If a file ends before its manifest says.
+        """
+        new = new or _fresh
+        crops = self._empty_crops(len(visits), visits[0].most_s, new)
+        longest = next(iter(crops.values())).size
+        gains = np.empty(len(visits), np.float32)
+        keys = np.empty((len(visits), 2), np.int64)
         for row, visit in enumerate(visits):
-            rng = np.random.default_rng((_VISIT, self.seed, visit.epoch, visit.pair, visit.before))
+            rng = self._draws.of(visit)
             clip, captions = self.pairs[visit.pair].clip, self._captions[visit.pair]
-            keys[row, 0], keys[row, 1] = clip, captions[int(rng.integers(len(captions)))]
+            keys[row] = clip, captions[rng.integers(len(captions))]
             gains[row] = 10 ** (rng.uniform(-self.gain_db, self.gain_db) / 20)
-            for name, size in needed.items():
-                if name in cuts:
-                    cuts[name][0][row] = int(rng.integers(needed[longest] - size + 1))
-                elif name == longest or not self.is_coupled:
-                    self._crop(clip, rng, read[name][row].numpy())
-        resampled = [name for name, (_, rate) in targets.items() if rate != self._rate]
-        made = {
-            name: self._resampled(read[name], *cuts.pop(name, (None, needed[name])), gains, *targets[name])
-            for name in resampled
-        }
-        return Visits(
-            waveforms={name: made.get(name, read[name]) for name in targets},
-            cuts=cuts,
-            gains=gains if self.gain_db else None,
-            token_ids=[self._ids[number] for number in keys[:, 1].tolist()],
-            keys=keys,
+            for crop in crops.values():
+                crop.starts[row] = (
+                    rng.integers(longest - crop.size + 1) if crop.is_cut else self._start(clip, crop.size, rng)
+                )
+        # All draws come first: between two crops there is then little to do that the crops have driven from the caches.
+        for crop in crops.values():
+            if not crop.is_cut:
+                for clip, start, out in zip(
+                    keys[:, 0].tolist(), crop.starts.tolist(), crop.sounds.numpy(), strict=True
+                ):
+                    self._fill(out, clip, start)
+        ids, mask = self._texts(keys[:, 1], pad_id)
+        own = {name: crop for name, crop in crops.items() if crop.rate == self._rate}
+        return Batch(
+            waveforms={name: crop.sounds for name, crop in own.items()} | self._resampled(crops, gains, new),
+            input_ids=ids,
+            attention_mask=mask,
+            keys=torch.from_numpy(keys),
+            gains=torch.from_numpy(gains) if self.gain_db else None,
+            cuts={
+                name: (torch.from_numpy(crop.starts), crop.size)
+                for name, crop in own.items()
+                if crop.is_cut and crop.size < longest
+            },
         )
 
-    def _within(self, most_s: float | None) -> dict[str, tuple[int, int]]:
-        """Return the samples that each encoder reads, and their rate, with a bucket's bound."""
-        if most_s is None:
-            return self._targets
-        return {name: (min(size, round(most_s * rate)), rate) for name, (size, rate) in self._targets.items()}
+    def most_bytes(self, visits: int) -> int:
+        """Return how many bytes the tensors that ``read`` makes by ``new`` take at most."""
+        sizes = self._sizes(None)
+        each = sum(2 * own + 4 * size * (rate != self._rate) for own, size, rate in sizes.values())
+        return visits * each + 2 * ALIGNMENT * len(sizes)
 
-    def _crop(self, clip: int, rng: np.random.Generator, out: Samples) -> None:
-        """Fill ``out`` at random from a longer clip, going round in a shorter one."""
-        samples, size = self.clips[clip].num_samples, len(out)
+    def _sizes(self, most_s: float | None) -> dict[str, tuple[int, int, int]]:
+        """Return for each encoder the samples of its crops at the clips' rate, at its own, and that; the most first."""
+        sizes = {}
+        for name, (size, rate) in self._targets.items():
+            bound = size if most_s is None else min(size, round(most_s * rate))
+            sizes[name] = -(-bound * self._rate // rate), bound, rate
+        return dict(sorted(sizes.items(), key=lambda item: -item[1][0]))
+
+    def _empty_crops(self, visits: int, most_s: float | None, new: New) -> dict[str, _Crops]:
+        crops: dict[str, _Crops] = {}
+        for name, (own, size, rate) in self._sizes(most_s).items():
+            if crops and self.is_coupled:
+                sounds = next(iter(crops.values())).sounds
+            else:
+                sounds = new(visits, own, torch.int16)
+            crops[name] = _Crops(sounds, np.empty(visits, np.int64), bool(crops) and self.is_coupled, own, size, rate)
+        return crops
+
+    def _texts(self, captions: Numbers, pad_id: int) -> tuple[Tensor, Tensor]:
+        """Return ids (B, L) of captions, padded on the right to the longest, and their mask (B, L), 1 for tokens."""
+        lengths = self._lengths[captions]
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.where(mask, self._ids[captions, : mask.shape[1]], pad_id)
+        return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
+
+    def _resampled(self, crops: Mapping[str, _Crops], gains: npt.NDArray[np.float32], new: New) -> dict[str, Tensor]:
+        """Return the crops of encoders whose rate is not the clips'; resampling rounds their last sample up or down."""
+        made: dict[tuple[Any, ...], Tensor] = {}
+        waveforms = {}
+        for name, crop in crops.items():
+            if crop.rate == self._rate:
+                continue
+            starts = crop.starts if crop.is_cut else np.zeros_like(crop.starts)
+            key = id(crop.sounds), starts.tobytes(), crop.resampled, crop.rate
+            if key not in made:
+                made[key] = new(len(gains), crop.resampled, torch.float32)
+                for out, sound, start, gain in zip(made[key].numpy(), crop.sounds.numpy(), starts, gains, strict=True):
+                    waveform = sound[start : start + crop.size].astype(np.float32) / np.float32(_FULL_SCALE) * gain
+                    waveform = resample(waveform, source_rate=self._rate, target_rate=crop.rate)
+                    out[:] = np.resize(waveform, len(out)) if len(waveform) < len(out) else waveform[: len(out)]
+            waveforms[name] = made[key]
+        return waveforms
+
+    def _start(self, clip: int, size: int, rng: np.random.Generator) -> int:
+        """Return the sample of a clip that a crop begins with."""
+        samples = self.clips[clip].num_samples
         if samples > size:
-            self._read(clip, int(rng.integers(samples - size + 1)), out)
+            return int(rng.integers(samples - size + 1))
+        return int(rng.integers(samples)) if self.shift else 0
+
+    def _fill(self, out: Samples, clip: int, start: int) -> None:
+        """Write a clip's samples from ``start`` on, going round in one that is no longer than the room."""
+        samples = self.clips[clip].num_samples
+        if samples > len(out):
+            self._read(clip, start, out)
             return
-        whole = out[:samples]
-        self._read(clip, 0, whole)
-        if self.shift:
-            whole[:] = np.roll(whole, -int(rng.integers(samples)))
+        self._read(clip, 0, out[:samples])
+        out[:samples] = np.roll(out[:samples], -start)
         filled = samples
-        while filled < size:
-            more = min(filled, size - filled)
+        while filled < len(out):
+            more = min(filled, len(out) - filled)
             out[filled : filled + more] = out[:more]
             filled += more
 
@@ -203,52 +277,107 @@ class PairDataset(Dataset[Visits]):
         else:
             read_pcm(self.clips[clip], start, out)
 
-    def _resampled(
-        self, sounds: Tensor, starts: Tensor | None, own: int, gains: Tensor, size: int, rate: int
-    ) -> Tensor:
-        """Return crops at another rate, of exactly ``size`` samples: resampling rounds the last one up or down."""
-        made = _room(len(sounds), size, torch.float32)
-        for row, out in enumerate(made.numpy()):
-            first = 0 if starts is None else int(starts[row])
-            sound = sounds[row, first : first + own].numpy() / np.float32(_FULL_SCALE) * gains[row].numpy()
-            crop = resample(sound, source_rate=self._rate, target_rate=rate)
-            out[:] = np.resize(crop, size) if len(crop) < size else crop[:size]
-        return made
+
+class _Crops(NamedTuple):
+    """What one encoder reads of a batch."""
+
+    sounds: Tensor
+    """(B, S), int16, at the clips' rate."""
+    starts: Numbers
+    """(B,), where crops begin: in the clips, or in ``sounds``."""
+    is_cut: bool
+    """``sounds`` are the longest crops, which these lie in; else they are these crops themselves."""
+    size: int
+    """Samples of a crop."""
+    resampled: int
+    """Samples at ``rate``."""
+    rate: int
 
 
-def _room(rows: int, size: int, dtype: torch.dtype) -> Tensor:
-    """Return an array (rows, size) to be written to; in a worker where the training process will read it."""
-    if get_worker_info() is None:
-        return torch.empty((rows, size), dtype=dtype)
-    storage = torch.UntypedStorage._new_shared(rows * size * dtype.itemsize, device="cpu")
-    return torch.empty(0, dtype=dtype).set_(storage, 0, (rows, size), (size, 1))  # type: ignore[call-overload]
+class _Draws:
+    """Random numbers by visit: Philox's key and counter are the visit, so that nothing has to be mixed for a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._bits = np.random.Philox(key=seed)
+        self._rng = np.random.Generator(self._bits)
+        self._state: Any = self._bits.state
+
+    def of(self, visit: Visit) -> np.random.Generator:
+        """Return the generator of a visit, until the next call."""
+        self._state["state"]["key"][1] = visit.epoch * 2**32 + visit.pair
+        self._state["state"]["counter"][3] = visit.before  # drawing counts up the other end
+        self._bits.state = self._state
+        return self._rng
 
 
-@dataclass(frozen=True)
-class Collate:
-    """Makes a Batch of visits that have been read."""
-
-    pad_id: int
-
-    def __call__(self, visits: Visits) -> Batch:
-        input_ids, attention_mask = pad(visits.token_ids, pad_id=self.pad_id)
-        return Batch(
-            waveforms=visits.waveforms,
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            keys=visits.keys,
-            gains=visits.gains,
-            cuts=visits.cuts,
-        )
+def _fresh(rows: int, size: int, dtype: torch.dtype) -> Tensor:
+    return torch.empty((rows, size), dtype=dtype)
 
 
-def make_loader(dataset: PairDataset, sampler: EpochSampler, *, pad_id: int, workers: int) -> DataLoader[Any]:
-    """Return a loader of Batch; set ``sampler.epoch`` before iterating."""
+class _Reader(Dataset[Batch]):
+    """What a loader asks for batches: in its own process, or a copy in each worker."""
+
+    def __init__(self, dataset: PairDataset, memory: BatchMemory, pad_id: int) -> None:
+        self.dataset, self.memory, self.pad_id = dataset, memory, pad_id
+
+    def __getitems__(self, visits: Sequence[Visit]) -> Batch | _Sent:
+        worker = get_worker_info()
+        place = self.memory.take(worker.id if worker else 0, is_lent=worker is None)
+        batch = self.dataset.read(visits, pad_id=self.pad_id, new=place.new if place else None)
+        if place is None or worker is None:
+            return batch
+        return _Sent(batch, place.sent(batch.waveforms))
+
+
+class _Sent:
+    """A batch on its way from a worker, which arrives as a Batch.
+
+    What is small goes as numpy arrays: for every tensor the training process would have to ask the worker for a file.
+    """
+
+    def __init__(self, batch: Batch, waveforms: SentTensors) -> None:
+        small = {name: getattr(batch, name) for name in ("input_ids", "attention_mask", "keys", "gains")}
+        self._waveforms = waveforms
+        self._small = {name: tensor.numpy() for name, tensor in small.items() if tensor is not None}
+        self._cuts = {name: (starts.numpy(), size) for name, (starts, size) in batch.cuts.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (self._waveforms, self._small, self._cuts)
+
+
+def _received(
+    waveforms: SentTensors, small: Mapping[str, npt.NDArray[Any]], cuts: Mapping[str, tuple[Numbers, int]]
+) -> Batch:
+    tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in small.items()}
+    starts = {name: (torch.from_numpy(array), size) for name, (array, size) in cuts.items()}
+    return Batch(waveforms=waveforms.received(), cuts=starts, **tensors)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def make_loader(
+    dataset: PairDataset, sampler: EpochSampler, *, pad_id: int, workers: int, pin: bool = False
+) -> DataLoader[Batch]:
+    """Return a loader of Batch; set ``sampler.epoch`` before iterating.
+
+    Args:
+        dataset: What is read.
+        sampler: Of its pairs.
+        pad_id: Follows the ids of shorter captions.
+        workers: Processes that read; 0: this one does.
+        pin: Bring batches to page-locked memory, from which a GPU copies them while it computes.
+    """
+    size = dataset.most_bytes(sampler.batch_size // sampler.world_size)
+    memory = BatchMemory(workers=workers, places=_PLACES, size=size)
+    reader: Any = _Reader(dataset, memory, pad_id)
     return DataLoader(
-        dataset,
+        reader,
         batch_sampler=sampler,
-        collate_fn=Collate(pad_id),
+        collate_fn=_as_it_is,
         num_workers=workers,
         persistent_workers=workers > 0,
+        pin_memory=pin,
         generator=torch.Generator(),  # it draws one number an epoch: not from the model's, or resuming would differ
     )

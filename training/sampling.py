@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from training.data import Clip, Pair
 
 _ORDER, _SHARE = 1, 2
-"""First number of a random stream (0 is a visit's own, in training.loading): orders, and which pairs of a manifest
-whose weight is no whole number come once more."""
+"""First number of a random stream: of orders, and of which pairs come once more where a weight is no whole number."""
 
 Numbers = npt.NDArray[np.int64]
 
@@ -144,6 +143,7 @@ class EpochSampler(Sampler[list[Visit]]):
                 f"run.batch_size={nearest} or another multiple of {world_size}"
             )
         self.batch_size, self.seed, self.last_batch = batch_size, seed, last_batch
+        self.world_size = world_size
         each = batch_size // world_size
         self._rows = slice(rank * each, (rank + 1) * each)
         self.epoch, self.first_batch = 0, 0
@@ -233,7 +233,7 @@ def _sorted_into_buckets(pairs: Sequence[Pair], clips: Sequence[Clip], buckets_s
     """Return the buckets that have pairs, the shortest first, each with its pairs by manifest."""
     clip = np.array([pair.clip for pair in pairs], dtype=np.int64)
     source = np.array([each.source for each in clips], dtype=np.int64)[clip]
-    bucket = np.searchsorted(buckets_s, [each.num_samples / each.sample_rate for each in clips])[clip]
+    bucket = np.searchsorted(buckets_s, [each.duration_s for each in clips])[clip]
     weights = {each.source: each.weight for each in clips}
     found = []
     number = 0
@@ -251,12 +251,8 @@ def _sorted_into_buckets(pairs: Sequence[Pair], clips: Sequence[Clip], buckets_s
 
 def _spread(visits: Numbers, rng: np.random.Generator) -> Numbers:
     """Return visits in a random order, those of one pair about equally far from each other."""
-    pairs, first, count = np.unique(visits, return_inverse=True, return_counts=True)
-    phase = rng.random(len(pairs))
-    place = np.empty(len(visits))
-    by_pair = np.argsort(first, kind="stable")
-    nth = np.arange(len(visits)) - np.repeat(np.cumsum(count) - count, count)
-    place[by_pair] = (np.repeat(phase, count) + nth) / np.repeat(count, count)
+    pairs, which, count = np.unique(visits, return_inverse=True, return_counts=True)
+    place = (rng.random(len(pairs))[which] + _came_before(visits)) / count[which]
     return visits[np.argsort(place, kind="stable")]
 
 

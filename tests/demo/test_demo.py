@@ -13,15 +13,15 @@ import pytest
 SMALL = ("--count", "110", "run.epochs=1")
 
 
-def run_demo(out: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "demo", "--out", str(out), *SMALL]
+def run_demo(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "demo", "--out", str(out), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     out = tmp_path_factory.mktemp("demo") / "a folder, with signs"
-    return out, run_demo(out)
+    return out, run_demo(out, *SMALL)
 
 
 def test_the_report_holds_what_the_contract_names(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -62,7 +62,7 @@ def test_a_second_run_does_no_finished_work_again(demo: tuple[Path, subprocess.C
     assert len(kept) > 200
     before = {path: path.stat().st_mtime_ns for path in kept}
     first = json.loads((out / "report.json").read_text())
-    again = run_demo(out)
+    again = run_demo(out, *SMALL)
     assert again.returncode == 0, again.stderr[-3000:]
     assert {path: path.stat().st_mtime_ns for path in kept} == before
     second = json.loads((out / "report.json").read_text())
@@ -84,3 +84,15 @@ def test_another_demos_folder_is_refused(demo: tuple[Path, subprocess.CompletedP
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "another demo's sounds" in done.stderr
+
+
+@pytest.mark.long
+def test_the_whole_demo_learns(tmp_path: Path) -> None:
+    """As make demo runs it, two minutes: held-out clips are found many times more often than by chance."""
+    done = run_demo(tmp_path / "out")
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["held_out_clips"] >= 100
+    for way in ("text_to_audio", "audio_to_text"):
+        for name, times in (("recall_at_1", 5), ("map_at_10", 5), ("recall_at_10", 3)):
+            assert report[way][name] >= times * report["chance"][way][name], (way, name)

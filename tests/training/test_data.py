@@ -1,19 +1,17 @@
-"""Pairs and batches: every clip seen once an epoch, draws decided by (seed, epoch, index) alone, bad data named."""
+"""Manifests to clips and pairs: captions, lists of clips to leave out, what a run remembers, what cannot be trained."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 
-import numpy as np
 import pytest
-import torch
 
-from curation.audio import read_clip, resample
 from curation.errors import ConfigError, ManifestError
-from tests.training.clips import SAMPLE_RATE, tone, write_clips
-from training.config import ManifestConfig
-from training.data import EpochSampler, PairDataset, make_loader, make_pairs, read_clips
-from training.tokenizer import pad
+from curation.manifest import manifest_hash
+from tests.training.clips import small_config, tone, write_clips
+from training.config import DataConfig, ManifestConfig
+from training.data import check_training_data, fingerprint, make_pairs, read_clips, read_exclusions
 
 TEMPLATES = ("{title}. {description}", "{title}")
 
@@ -22,10 +20,10 @@ TEMPLATES = ("{title}. {description}", "{title}")
 def manifest(tmp_path_factory):
     rows = [
         {"waveform": tone(300, 0.2)},
-        {"waveform": tone(400, 1.5)},
+        {"waveform": tone(400, 1.5), "origin": "freesound", "origin_id": "1234"},
         {"waveform": tone(500, 0.6), "captions": ["first words", "second words", " "]},
         {"split": "val"},
-        {"title": "", "description": "Only this."},
+        {"title": "", "description": "Only this.", "origin": "youtube", "origin_id": "a_-B"},
     ]
     return write_clips(tmp_path_factory.mktemp("manifest"), rows)
 
@@ -35,11 +33,15 @@ def clips(manifest):
     return read_clips([ManifestConfig(manifest=str(manifest))], TEMPLATES)
 
 
-def dataset(clips, *, captions="each", clip_samples=None, **settings) -> PairDataset:
-    pairs = make_pairs(clips, captions)
-    ids = {caption: [0, 5 + len(caption), 2] for pair in pairs for caption in pair.captions}
-    sizes = clip_samples or {"cnn14": SAMPLE_RATE // 2, "htsat": SAMPLE_RATE // 4}
-    return PairDataset(clips, pairs, ids, clip_samples=sizes, seed=7, **settings)
+def ids_of(manifest, *excluded, splits=("train",)) -> list[str]:
+    found = read_clips([ManifestConfig(manifest=str(manifest), splits=splits)], TEMPLATES, exclude=excluded)
+    return [clip.clip_id for clip in found]
+
+
+def written(folder, name: str, text: str | bytes) -> str:
+    file = folder / name
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(file)
 
 
 def test_captions_are_human_or_rendered(clips):
@@ -54,106 +56,73 @@ def test_captions_are_human_or_rendered(clips):
     assert [(pair.clip, len(pair.captions)) for pair in one] == [(0, 2), (1, 2), (2, 2), (3, 2)]
 
 
-def test_a_visit_depends_on_seed_epoch_and_index_alone(clips):
-    data, other = dataset(clips, gain_db=6, shift=True), dataset(clips, gain_db=6, shift=True, is_cached=True)
-    visits = [data[epoch, index] for epoch in range(3) for index in range(len(data))]
-    for (crops, ids, caption, clip), (epoch, index) in zip(
-        visits, [(e, i) for e in range(3) for i in range(len(data))], strict=True
-    ):
-        again = other[epoch, index]
-        assert (again[1], again[2], again[3]) == (ids, caption, clip)
-        assert all(np.array_equal(again[0][name], crop) for name, crop in crops.items())
-    assert {visits[i][2] for i in (0, 5, 10)} <= set(clips[0].captions)
-    assert not np.array_equal(visits[1][0]["cnn14"], visits[6][0]["cnn14"])
-
-
-def test_crops_lie_in_the_clip_and_the_shorter_in_the_longer(clips):
-    data = dataset(clips)
-    whole = read_clip(clips[1].path)
-    starts = set()
-    for epoch in range(8):
-        crops = data[epoch, 1][0]
-        assert {name: len(crop) for name, crop in crops.items()} == {"cnn14": 22_050, "htsat": 11_025}
-        place = np.flatnonzero(np.isclose(whole, crops["cnn14"][0], atol=1e-7))
-        starts |= {int(p) for p in place if np.array_equal(whole[p : p + 22_050], crops["cnn14"])}
-        inside = np.lib.stride_tricks.sliding_window_view(crops["cnn14"], 11_025)
-        assert (inside[:, :50] == crops["htsat"][:50]).all(axis=1).any()
-    assert len(starts) > 4
-
-
-def test_independent_crops_leave_each_other_alone(clips):
-    data = dataset(clips, is_coupled=False)
-    crops = [data[epoch, 1][0] for epoch in range(10)]
-    assert not all(np.isin(crop["htsat"][:1], crop["cnn14"]).all() for crop in crops)
-
-
-def test_short_clips_go_round(clips):
-    crop = dataset(clips)[0, 0][0]["cnn14"]
-    short = read_clip(clips[0].path)
-    assert np.array_equal(crop, np.concatenate([short, short, short])[: len(crop)])
-    shifted = dataset(clips, shift=True)[0, 0][0]["cnn14"]
-    assert not np.array_equal(shifted, crop)
-    np.testing.assert_array_equal(np.sort(shifted[: len(short)]), np.sort(short))
-
-
-def test_gain_is_drawn_within_its_range(clips):
-    plain, loud = dataset(clips), dataset(clips, gain_db=6)
-    gains = []
-    for epoch in range(20):
-        a, b = (np.abs(data[epoch, 0][0]["cnn14"]).max() for data in (plain, loud))
-        gains.append(20 * np.log10(b / a))
-    assert -6 <= min(gains) < -2
-    assert 2 < max(gains) <= 6
-
-
-def test_an_epoch_sees_every_pair_once_in_a_new_order_and_resumes_anywhere():
-    sampler = EpochSampler(103, 10, seed=1)
-    first = list(sampler)
-    assert (len(first), len(sampler)) == (10, 10)
-    seen = [index for batch in first for _, index in batch]
-    assert len(set(seen)) == 100
-    assert {epoch for batch in first for epoch, _ in batch} == {0}
-    sampler.first_batch = 4
-    assert list(sampler) == first[4:]
-    assert len(sampler) == 6
-    sampler.first_batch, sampler.epoch = 0, 1
-    assert [index for batch in sampler for _, index in batch] != seen
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_the_same_with_reading_processes(clips, workers):
-    sampler = EpochSampler(5, 2, seed=3)
-    data = dataset(clips, clip_samples={"cnn14": 5000, "htsat": 5000})
-    loader = make_loader(data, sampler, pad_id=1, workers=workers)
-    for epoch in (0, 1):
-        sampler.epoch = epoch
-        batches = list(loader)
-        assert len(batches) == 2
-        for batch, keys in zip(batches, sampler, strict=True):
-            visits = [data[key] for key in keys]
-            assert np.array_equal(batch.waveforms["cnn14"], np.stack([crops["cnn14"] for crops, _, _, _ in visits]))
-            assert batch.waveforms["htsat"] is batch.waveforms["cnn14"]
-            moved = batch.to(torch.device("cpu"))
-            assert moved.waveforms["htsat"] is moved.waveforms["cnn14"]
-            ids, mask = pad([ids for _, ids, _, _ in visits], pad_id=1)
-            assert torch.equal(batch.input_ids, ids)
-            assert torch.equal(batch.attention_mask, mask)
-
-
-def test_pairs_of_one_clip_or_one_caption_are_marked(tmp_path):
-    rows = [
-        {"captions": ["a", "b"]},
-        {"captions": ["c"]},
-        {"captions": ["c"]},
+def test_a_clip_knows_its_file_and_its_manifests_weight(clips, manifest, tmp_path):
+    for clip in clips:
+        assert hashlib.sha256(clip.path.read_bytes()).hexdigest() == clip.sha256
+        assert (clip.source, clip.weight) == (0, 1.0)
+    assert [round(clip.duration_s, 3) for clip in clips] == [0.2, 1.5, 0.6, 0.4]
+    other = write_clips(tmp_path, [{"clip_id": "test-900"}])
+    sources = [
+        ManifestConfig(manifest=str(manifest), weight=2.0),
+        ManifestConfig(manifest=str(manifest), splits=("val", "train"), weight=2.0),
+        ManifestConfig(manifest=str(other), weight=0.5),
     ]
-    clips = read_clips([ManifestConfig(manifest=str(write_clips(tmp_path, rows)))], TEMPLATES)
-    batch = next(iter(make_loader(dataset(clips), _InOrder(4, 4, seed=0), pad_id=1, workers=0)))
-    assert batch.same_clip.int().tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
+    found = read_clips(sources, TEMPLATES)
+    assert [(clip.clip_id, clip.source, clip.weight) for clip in found] == [
+        *((f"test-00{number}", 0, 2.0) for number in (0, 1, 2, 4)),
+        ("test-003", 1, 2.0),
+        ("test-900", 2, 0.5),
+    ]
 
 
-class _InOrder(EpochSampler):
-    def __iter__(self):
-        yield [(0, index) for index in range(self.num_pairs)]
+def test_listed_clips_are_left_out(manifest, tmp_path, capsys):
+    first = written(tmp_path, "first.txt", "# ours\ntest-000   # too loud\n\n  freesound:1234\r\nfreesound:9\n")
+    second = written(tmp_path, "second.txt", "\ufefftest-000\ntest-003\nyoutube:a_-B")
+    assert ids_of(manifest, first) == ["test-002", "test-004"]
+    assert capsys.readouterr().err == (
+        "data.exclude leaves 2 clips out; 1 of 3 names match no clip of data.train, the first is 'freesound:9'\n"
+    )
+    assert ids_of(manifest, first, second) == ["test-002"]
+    assert "leaves 3 clips out; 2 of 5 names match no clip" in capsys.readouterr().err
+    assert ids_of(manifest, second, splits=("train", "val")) == ["test-001", "test-002"]
+    assert capsys.readouterr().err == "data.exclude leaves 3 clips out\n"
+    assert ids_of(manifest) == ["test-000", "test-001", "test-002", "test-004"]
+    assert not capsys.readouterr().err
+
+
+def test_a_list_that_cannot_be_read_is_named(manifest, tmp_path):
+    def refused(message: str, *files: str) -> None:
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            ids_of(manifest, *files)
+
+    good = written(tmp_path, "good.txt", "test-000")
+    refused(f"data.exclude: {tmp_path / 'none'}: No such file", good, str(tmp_path / "none"))
+    refused(f"data.exclude: {tmp_path}: Is a directory", str(tmp_path))
+    refused("empty.txt: names no clip; write one a line", good, written(tmp_path, "empty.txt", "# nothing\n\n"))
+    refused("binary: not UTF-8 text", written(tmp_path, "binary", b"\xff\xfe\x00"))
+    for line in ("test 000", "clip_id,split", "1234", "Freesound:1234", "freesound: ", "../test-000"):
+        refused(f"bad.txt: line 2: {line.strip()!r} is neither", written(tmp_path, "bad.txt", f"test-000\n{line}\n"))
+    everything = written(tmp_path, "all.txt", "\n".join(f"test-00{number}" for number in range(5)))
+    refused("data.exclude leaves none of 4 clips of train; take the entry out", everything)
+
+
+def test_a_fingerprint_names_data_weights_and_what_is_left_out(manifest, tmp_path):
+    lists = [written(tmp_path, "a.txt", "test-001\ntest-000 # why\n"), written(tmp_path, "b.txt", "test-001\n")]
+    train = (ManifestConfig(manifest=str(manifest), weight=2.0),)
+    val = (ManifestConfig(manifest=str(manifest), splits=("val",)),)
+    entry = {"manifest": str(manifest), "sha256": manifest_hash(manifest)}
+    plain = [
+        {"role": "train", "splits": ["train"], "weight": 2.0} | entry,
+        {"role": "val", "splits": ["val"]} | entry,
+    ]
+    assert fingerprint(DataConfig(train=train, val=val)) == plain
+    *rest, last = fingerprint(DataConfig(train=train, val=val, exclude=tuple(lists)))
+    sha256 = hashlib.sha256(b"test-000\ntest-001\n").hexdigest()
+    assert rest == plain
+    assert last == {"role": "exclude", "files": lists, "sha256": sha256}
+    assert fingerprint(DataConfig(train=train, exclude=tuple(lists[::-1])))[-1]["sha256"] == sha256
+    assert fingerprint(DataConfig(train=train, exclude=(lists[1],)))[-1]["sha256"] != sha256
+    assert read_exclusions(lists) == ["test-000", "test-001"]
 
 
 def test_what_cannot_be_read_is_named(tmp_path, manifest):
@@ -176,27 +145,51 @@ def test_what_cannot_be_read_is_named(tmp_path, manifest):
         read(folder)
     source = ManifestConfig(manifest=str(manifest))
     assert len(read_clips([source, source], TEMPLATES)) == 4
+    with pytest.raises(ConfigError, match=r"'test-000' of .* has weight 1 in one entry of data.train and 2 in another"):
+        read_clips([source, ManifestConfig(manifest=str(manifest), weight=2.0)], TEMPLATES)
     copy = ManifestConfig(manifest=str(write_clips(tmp_path / "copy", [{}])))
     with pytest.raises(ConfigError, match=r"clip 'test-000' is in .*copy and in another manifest"):
         read_clips([source, copy], TEMPLATES)
 
 
-def test_an_encoder_of_another_rate_reads_the_same_crop_resampled(clips):
-    sizes = {"cnn14": 17_640, "htsat": 9_600, "other": 9_600}
-    plain = dataset(clips, clip_samples={"cnn14": 17_640, "htsat": 13_230})
-    mixed = dataset(clips, clip_samples=sizes, sample_rates={"htsat": 32_000, "other": 32_000})
-    for index in range(len(plain)):
-        expected, crops = plain[1, index][0], mixed[1, index][0]
-        assert {name: len(crop) for name, crop in crops.items()} == sizes
-        assert np.array_equal(crops["cnn14"], expected["cnn14"])
-        made = resample(expected["htsat"].astype(np.float32), source_rate=44_100, target_rate=32_000)
-        np.testing.assert_allclose(crops["htsat"], made[:9_600], atol=1e-6)
-    assert mixed[1, 0][0]["htsat"].dtype == np.float32
+def checked(folder, rows, *, world_size: int = 1, val: bool = False, **sections) -> list[str]:
+    manifest = write_clips(folder / "clips", rows)
+    config = small_config(folder, manifest, **sections)
+    clips = read_clips(config.data.train, config.data.templates)
+    pairs = make_pairs(clips, config.data.captions)
+    return check_training_data(config, clips, pairs, clips[1:3] if val else [], world_size=world_size)
 
 
-def test_audio_that_ends_early_is_named(tmp_path, clips):
-    folder = write_clips(tmp_path, [{"num_samples": 50_000, "duration_s": 50_000 / SAMPLE_RATE}])
-    short = read_clips([ManifestConfig(manifest=str(folder))], TEMPLATES)
-    for is_cached in (False, True):
-        with pytest.raises(ManifestError, match=r"test-000.flac: ends before its manifest says \(50000 samples\)"):
-            dataset(short, clip_samples={"cnn14": 60_000}, is_cached=is_cached)[0, 0]
+def test_data_that_can_be_trained_on_may_have_warnings(tmp_path):
+    assert checked(tmp_path / "good", [{} for _ in range(4)], val=False) == []
+    (message,) = checked(tmp_path / "val", [{} for _ in range(4)], val=True)
+    assert message == (
+        "2 of 2 val clips are also training clips, the first is 'test-001'; their scores say nothing about new sounds"
+    )
+    often = [{"captions": ["rain"]}, {"captions": ["rain", "rain on a roof"]}, {"captions": ["rain"]}, {}]
+    (message,) = checked(tmp_path / "often", often)
+    assert "3 of 5 pairs have the caption 'rain'" in message
+    assert "loss.mask_same_clip" in message
+    assert checked(tmp_path / "half", [{"captions": ["rain"]}, {}, {"captions": ["rain"]}, {}]) == []
+    short = [{"waveform": tone(300, 0.2)}, {}, {}, {}, {}]
+    (message,) = checked(tmp_path / "buckets", short, data={"buckets_s": [0.3]})
+    assert "clips of the bucket of 0.3 s share batches with those longer than all buckets" in message
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([{}], {}, "data.train gives 1 pair; at least 2 pairs are needed"),
+        ([{}, {}, {}], {}, "run.batch_size=4 is larger than the data set: 3 pairs; set run.batch_size=3 or less"),
+        ([{}] * 4, {"world_size": 3}, "run.batch_size=4 cannot be shared by 3 processes equally"),
+        (
+            [{"title": "Rain", "description": ""}] * 5,
+            {},
+            "all 5 pairs of data.train have one caption, 'Rain': nothing can be learned from it",
+        ),
+        ([{"captions": ["x" * 80] * 2}] * 2, {}, f"one caption, '{'x' * 57}...'"),
+    ],
+)
+def test_data_that_teach_nothing_are_refused(tmp_path, rows, options, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        checked(tmp_path, rows, **options)
