@@ -9,6 +9,7 @@ they are gone. Whoever keeps batches makes workers find no free place; they then
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import weakref
 from collections.abc import Mapping
@@ -114,8 +115,9 @@ class SentTensors:
         content = _known[self.memory].lend(self.place)
         made: dict[int, Tensor] = {}
         for first, dtype, shape in self.where.values():
-            count = int(np.prod(shape)) * dtype.itemsize
-            made.setdefault(first, content[first : first + count].view(dtype).view(shape))
+            if first not in made:
+                count = math.prod(shape) * dtype.itemsize
+                made[first] = content[first : first + count].view(dtype).view(shape)
         return {name: made[first] for name, (first, _, _) in self.where.items()}
 
 

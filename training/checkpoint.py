@@ -28,6 +28,7 @@ CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer_config.json"
 """Every tokenizer writes this one; the others depend on its kind."""
 CHECKPOINT_FORMAT = 2
+_BEFORE = "best-before.pt"
 
 
 def model_folder(run: Path) -> Path:
@@ -210,6 +211,42 @@ def save_checkpoint(file: Path, state: dict[str, Any]) -> None:
     torch.save({"format": CHECKPOINT_FORMAT, **state}, buffer)
     with open_whole(file) as whole:
         whole.write(buffer.getbuffer())
+
+
+def save_best(checkpoints: Path, state: dict[str, Any]) -> None:
+    """Write best.pt; the one before stays beside it until a last.pt that knows the new one is written."""
+    best, before = checkpoints / "best.pt", checkpoints / _BEFORE
+    if best.exists() and not before.exists():
+        best.rename(before)
+    save_checkpoint(best, state)
+
+
+def forget_best_before(checkpoints: Path) -> None:
+    """Remove the best.pt of before, now that last.pt knows the new one."""
+    (checkpoints / _BEFORE).unlink(missing_ok=True)
+
+
+def restore_best(checkpoints: Path, step: int | None) -> bool:
+    """Go back to the best.pt of a checkpoint, if a run was killed after a better one and before the next checkpoint.
+
+    Args:
+        checkpoints: The run's.
+        step: Of the best evaluation that the checkpoint knows; None: of none.
+
+    Returns:
+        Whether the model folder may be of the one that is given up, and has to be written from best.pt again.
+    """
+    best, before = checkpoints / "best.pt", checkpoints / _BEFORE
+    if step is None:
+        best.unlink(missing_ok=True)
+        return False
+    if not before.exists():
+        return False
+    if not best.exists() or load_checkpoint(best)["step"] != step:
+        before.replace(best)
+        return True
+    before.unlink()
+    return False
 
 
 def load_checkpoint(file: Path) -> dict[str, Any]:

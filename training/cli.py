@@ -131,17 +131,21 @@ def _summary(result: TrainResult) -> str:
 
 @contextmanager
 def _of_one_process() -> Iterator[None]:
-    """Say an error once: what the settings and the data hold all processes find alike, and the first says it."""
+    """Say an error once: most of them all processes meet alike, and the first says it."""
     rank = int(os.environ.get("RANK", "0")) if "WORLD_SIZE" in os.environ else 0
     try:
         yield
+    except KeyboardInterrupt as error:
+        if rank == 0:
+            raise
+        raise typer.Exit(130) from error
     except WavTextError as error:
         if rank == 0:
             raise
-        from training.runlog import TrainingError
+        from training.runlog import ProcessError
 
-        if isinstance(error, TrainingError):
-            print(f"error: process {rank}: {error}", file=sys.stderr)
+        if isinstance(error, ProcessError):
+            sys.stderr.write(f"error: process {rank}: {error}\n")  # in one piece: the others write too
         raise typer.Exit(1) from error
 
 

@@ -278,9 +278,11 @@ class TrainConfig:
             least = features.n_fft // 2 + 1
             if name == "cnn14":  # each block but the last halves the frames
                 least = max(least, (2 ** (len(encoder.channels) - 1) - 1) * features.hop_length)
-            if round(encoder.clip_s * rate) < least:
+            read_s = min((encoder.clip_s, *self.data.buckets_s))
+            if round(read_s * rate) < least:
+                where = f"model.{name}.clip_s" if read_s == encoder.clip_s else f"for {name}, data.buckets_s: its"
                 raise ConfigError(
-                    f"model.{name}.clip_s={encoder.clip_s} is too short: at a sample_rate of {rate} the windows "
+                    f"{where}={read_s} is too short: at a sample_rate of {rate} the windows "
                     f"and layers need at least {math.ceil(1000 * least / rate) / 1000} s"
                 )
 

@@ -51,7 +51,7 @@ def explanation(error: RuntimeError, config: TrainConfig) -> str | None:
             "training in less memory, but for batch norm), lower the batch, or on a GPU set run.precision=bfloat16; "
             "then use another run.name, or remove the run folder"
         )
-    if "DataLoader worker" in text:
+    if re.search(r"DataLoader worker .*(exited unexpectedly|is killed by signal)", text):
         return f"a reading process died ({text.splitlines()[0]}); lower data.workers and run again"
     if re.search(r"[Cc]onnection (closed|reset)|Broken pipe|NCCL (communicator|error)", text):
         return "another process of this run ended; what it said stands above or below. Run the same command again"

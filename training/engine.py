@@ -35,7 +35,7 @@ from training.parallel import Processes, choose_process_device, joined
 from training.pcmcache import ensure_cache
 from training.recipe import to_yaml
 from training.runfolder import locked, stored_state
-from training.runlog import TrainingError, say, set_quiet
+from training.runlog import ProcessError, say, set_quiet
 from training.sampling import EpochSampler
 from training.tokenizer import token_ids
 from training.trackers import check_trackers
@@ -79,6 +79,10 @@ def train(config: TrainConfig) -> TrainResult:
             data = fingerprint(config.data)
             with locked(config.run_folder, is_first=processes.is_first):
                 return _train(config, device, processes, data, begun)
+        except RuntimeError as error:
+            if (message := explanation(error, config)) is None:
+                raise
+            raise ProcessError(message) from error
         finally:
             set_quiet(False)
 
@@ -102,15 +106,10 @@ def _train(
             best=state["best"],
             is_first=processes.is_first,
         )
-    try:
-        loop = _prepare(config, device, processes, data, state)
-        with _stop_between_steps() as stop:
-            loop.run(stop)
-            loop.keep_model()
-    except RuntimeError as error:
-        if (message := explanation(error, config)) is None:
-            raise
-        raise TrainingError(message) from error
+    loop = _prepare(config, device, processes, data, state)
+    with _stop_between_steps() as stop:
+        loop.run(stop)
+        loop.keep_model()
     return TrainResult(
         folder=folder,
         steps=loop.step,

@@ -77,7 +77,8 @@ def cached_backward(
             carried = (audio_embed * audio_grad).sum() + (text_embed * text_grad).sum()
             if is_last and has_scale:
                 carried = carried + model.logit_scale * gradients[2]
-            carried.backward()
+            if carried.requires_grad:  # not where all that is trained is the scale
+                carried.backward()
     return loss.detach()
 
 

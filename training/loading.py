@@ -18,17 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from curation.audio import resample
-from training.batchmemory import ALIGNMENT, BatchMemory, SentTensors
+from training.batchmemory import ALIGNMENT
 from training.data import Clip, Pair
 from training.pcmcache import PcmCache, Samples, read_pcm
-from training.sampling import EpochSampler, Numbers, Visit
+from training.sampling import Numbers, Visit
 
 _FULL_SCALE = 32_768
-_PLACES = 4
-"""Batches of a worker that are there at once: one in use, one ready, one being read, and one that somebody keeps."""
 
 New = Callable[[int, int, torch.dtype], Tensor]
 """Rows, samples, kind to a tensor to write to."""
@@ -170,16 +167,13 @@ class PairDataset:
             keys[row] = clip, captions[rng.integers(len(captions))]
             gains[row] = 10 ** (rng.uniform(-self.gain_db, self.gain_db) / 20)
             for crop in crops.values():
-                crop.starts[row] = (
-                    rng.integers(longest - crop.size + 1) if crop.is_cut else self._start(clip, crop.size, rng)
-                )
-        # All draws come first: between two crops there is then little to do that the crops have driven from the caches.
+                last = longest - crop.size if crop.is_cut else self._last_start(clip, crop.size)
+                crop.starts[row] = rng.integers(last + 1)
+        # All draws come first, for copying a crop drives what they need from the processor's cache.
         for crop in crops.values():
             if not crop.is_cut:
-                for clip, start, out in zip(
-                    keys[:, 0].tolist(), crop.starts.tolist(), crop.sounds.numpy(), strict=True
-                ):
-                    self._fill(out, clip, start)
+                for out, clip, start in zip(crop.sounds.numpy(), keys[:, 0], crop.starts, strict=True):
+                    self._fill(out, int(clip), int(start))
         ids, mask = self._texts(keys[:, 1], pad_id)
         own = {name: crop for name, crop in crops.items() if crop.rate == self._rate}
         return Batch(
@@ -212,11 +206,9 @@ class PairDataset:
     def _empty_crops(self, visits: int, most_s: float | None, new: New) -> dict[str, _Crops]:
         crops: dict[str, _Crops] = {}
         for name, (own, size, rate) in self._sizes(most_s).items():
-            if crops and self.is_coupled:
-                sounds = next(iter(crops.values())).sounds
-            else:
-                sounds = new(visits, own, torch.int16)
-            crops[name] = _Crops(sounds, np.empty(visits, np.int64), bool(crops) and self.is_coupled, own, size, rate)
+            is_cut = bool(crops) and self.is_coupled
+            sounds = next(iter(crops.values())).sounds if is_cut else new(visits, own, torch.int16)
+            crops[name] = _Crops(sounds, np.empty(visits, np.int64), is_cut, own, size, rate)
         return crops
 
     def _texts(self, captions: Numbers, pad_id: int) -> tuple[Tensor, Tensor]:
@@ -244,12 +236,10 @@ class PairDataset:
             waveforms[name] = made[key]
         return waveforms
 
-    def _start(self, clip: int, size: int, rng: np.random.Generator) -> int:
-        """Return the sample of a clip that a crop begins with."""
+    def _last_start(self, clip: int, size: int) -> int:
+        """Return the last sample of a clip that a crop may begin with."""
         samples = self.clips[clip].num_samples
-        if samples > size:
-            return int(rng.integers(samples - size + 1))
-        return int(rng.integers(samples)) if self.shift else 0
+        return samples - size if samples > size else self.shift * (samples - 1)
 
     def _fill(self, out: Samples, clip: int, start: int) -> None:
         """Write a clip's samples from ``start`` on, going round in one that is no longer than the room."""
@@ -312,72 +302,3 @@ class _Draws:
 
 def _fresh(rows: int, size: int, dtype: torch.dtype) -> Tensor:
     return torch.empty((rows, size), dtype=dtype)
-
-
-class _Reader(Dataset[Batch]):
-    """What a loader asks for batches: in its own process, or a copy in each worker."""
-
-    def __init__(self, dataset: PairDataset, memory: BatchMemory, pad_id: int) -> None:
-        self.dataset, self.memory, self.pad_id = dataset, memory, pad_id
-
-    def __getitems__(self, visits: Sequence[Visit]) -> Batch | _Sent:
-        worker = get_worker_info()
-        place = self.memory.take(worker.id if worker else 0, is_lent=worker is None)
-        batch = self.dataset.read(visits, pad_id=self.pad_id, new=place.new if place else None)
-        if place is None or worker is None:
-            return batch
-        return _Sent(batch, place.sent(batch.waveforms))
-
-
-class _Sent:
-    """A batch on its way from a worker, which arrives as a Batch.
-
-    What is small goes as numpy arrays: for every tensor the training process would have to ask the worker for a file.
-    """
-
-    def __init__(self, batch: Batch, waveforms: SentTensors) -> None:
-        small = {name: getattr(batch, name) for name in ("input_ids", "attention_mask", "keys", "gains")}
-        self._waveforms = waveforms
-        self._small = {name: tensor.numpy() for name, tensor in small.items() if tensor is not None}
-        self._cuts = {name: (starts.numpy(), size) for name, (starts, size) in batch.cuts.items()}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _received, (self._waveforms, self._small, self._cuts)
-
-
-def _received(
-    waveforms: SentTensors, small: Mapping[str, npt.NDArray[Any]], cuts: Mapping[str, tuple[Numbers, int]]
-) -> Batch:
-    tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in small.items()}
-    starts = {name: (torch.from_numpy(array), size) for name, (array, size) in cuts.items()}
-    return Batch(waveforms=waveforms.received(), cuts=starts, **tensors)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def make_loader(
-    dataset: PairDataset, sampler: EpochSampler, *, pad_id: int, workers: int, pin: bool = False
-) -> DataLoader[Batch]:
-    """Return a loader of Batch; set ``sampler.epoch`` before iterating.
-
-    Args:
-        dataset: What is read.
-        sampler: Of its pairs.
-        pad_id: Follows the ids of shorter captions.
-        workers: Processes that read; 0: this one does.
-        pin: Bring batches to page-locked memory, from which a GPU copies them while it computes.
-    """
-    size = dataset.most_bytes(sampler.batch_size // sampler.world_size)
-    memory = BatchMemory(workers=workers, places=_PLACES, size=size)
-    reader: Any = _Reader(dataset, memory, pad_id)
-    return DataLoader(
-        reader,
-        batch_sampler=sampler,
-        collate_fn=_as_it_is,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=pin,
-        generator=torch.Generator(),  # it draws one number an epoch: not from the model's, or resuming would differ
-    )

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -27,7 +28,8 @@ from training.data import Clip
 from training.evaluate import evaluate_clips
 from training.gather import gather_embeddings, gather_keys
 from training.gradcache import cached_backward, split
-from training.loading import Batch, PairDataset, make_loader
+from training.loader import make_loader
+from training.loading import Batch, PairDataset
 from training.losses import contrastive_loss, same_clip_mask
 from training.models.clap import BrokenModelError, Clap
 from training.optim import learning_rate
@@ -54,6 +56,9 @@ class Loop:
     step: int = 0
     best: dict[str, Any] = field(default_factory=dict)
     saved_step: int = -1
+    meter: Meter | None = None
+    unlogged: tuple[Tensor, ...] = ()
+    """Losses of the steps before a checkpoint that no line of metrics.jsonl holds yet."""
 
     def __post_init__(self) -> None:
         decay = self.config.optimizer.ema_decay
@@ -96,9 +101,11 @@ class Loop:
         """Take the steps that are left; raises KeyboardInterrupt, checkpoint written, once ``stop`` is set."""
         run = self.config.run
         log = self._open_log()
-        meter = Meter(log, run.log_every, self.total_steps, self.step)
+        meter = self.meter = Meter(log, run.log_every, self.total_steps, self.step)
+        meter.losses = list(self.unlogged)
         pad_id = self.model.tokenizer.pad_token_id
-        loader = make_loader(self.dataset, self.sampler, pad_id=pad_id, workers=self.config.data.workers)
+        pin = self.device.type == "cuda"
+        loader = make_loader(self.dataset, self.sampler, pad_id=pad_id, workers=self.config.data.workers, pin=pin)
         while self.step < self.total_steps:
             self.sampler.epoch, self.sampler.first_batch = divmod(self.step, self.steps_per_epoch)
             epoch = self.sampler.epoch + 1
@@ -195,6 +202,7 @@ class Loop:
         is_due = is_due or is_last or self.step - self.saved_step >= self.config.checkpoint.every
         is_scored = bool(self.val_clips) and (is_last or self.epoch % self.config.run.eval_every == 0)
         if is_due or is_scored:
+            self._share_buffers()
             self.check_model()
         if is_due and not self.val_clips:
             self._write_model()
@@ -202,6 +210,13 @@ class Loop:
             self.score(log)
         if is_due or is_scored:
             self.save()
+
+    def _share_buffers(self) -> None:
+        """Give all processes the first one's batch norm statistics: DDP does so only before a forward pass."""
+        if self.processes.world_size > 1:
+            for model in (self.model, self.kept):
+                for buffer in model.buffers():
+                    dist.broadcast(buffer, src=0)
 
     def score(self, log: RunLog) -> None:
         """Evaluate on the val clips; the best model so far is written."""
@@ -224,8 +239,7 @@ class Loop:
                 **metrics.as_dict(),
             }
             if self.processes.is_first:
-                state = {**self.best, "model": self.kept.state_dict()}
-                checkpoint.save_checkpoint(self.folder / "checkpoints" / "best.pt", state)
+                checkpoint.save_best(self.folder / "checkpoints", {**self.best, "model": self.kept.state_dict()})
             self._write_model()
 
     def _as_written(self) -> AbstractContextManager[Any]:
@@ -244,10 +258,13 @@ class Loop:
             embeddings[rank :: processes.world_size] = rows
         return embeddings
 
+    @property
+    def _tokenizer(self) -> Path:
+        return self.folder / "checkpoints" / "tokenizer"
+
     def _write_model(self) -> None:
         if self.processes.is_first:
-            tokenizer = self.folder / "checkpoints" / "tokenizer"
-            checkpoint.save_model(self.kept, self.folder / "model", tokenizer=tokenizer)
+            checkpoint.save_model(self.kept, self.folder / "model", tokenizer=self._tokenizer)
 
     def check_weights(self) -> None:
         """Refuse to write weights that are not finite: the loss is that of the weights before the step."""
@@ -295,22 +312,30 @@ class Loop:
                 "average": None if self.average is None else self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "random": random,
+                "unlogged": [loss.cpu() for loss in self.meter.losses] if self.meter else [],
             }
             checkpoint.save_checkpoint(checkpoints / "last.pt", state)
+            checkpoint.forget_best_before(checkpoints)
         self.saved_step = self.step
 
     def keep_model(self) -> None:
         """Write the model of a finished run again if somebody removed or damaged it."""
         if self.processes.is_first and not checkpoint.is_whole(self.folder / "model"):
-            if self.best:
-                best = checkpoint.load_checkpoint(self.folder / "checkpoints" / "best.pt")
-                self.kept.load_state_dict(best["model"])
-            self._write_model()
+            model = self._best_model() if self.best else self.kept
+            checkpoint.save_model(model, self.folder / "model", tokenizer=self._tokenizer)
         self.processes.wait()
+
+    def _best_model(self) -> Clap:
+        """Return the model of best.pt, on the CPU."""
+        checkpoints = self.folder / "checkpoints"
+        model = checkpoint.stored_model(checkpoints, self.model.description)
+        model.load_state_dict(checkpoint.load_checkpoint(checkpoints / "best.pt")["model"])
+        return model
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a checkpoint."""
         self.step, self.best, self.saved_step = state["step"], state["best"], state["step"]
+        self.unlogged = tuple(loss.to(self.device) for loss in state["unlogged"])
         if state["total_steps"] != self.total_steps:
             raise ConfigError(f"{self.folder}: holds a run of {state['total_steps']} steps, this is {self.total_steps}")
         try:
@@ -322,6 +347,8 @@ class Loop:
             raise ConfigError(
                 f"{self.folder}: checkpoints/last.pt does not fit the model; remove {self.folder} to begin anew"
             ) from error
+        if self.processes.is_first and checkpoint.restore_best(self.folder / "checkpoints", self.best.get("step")):
+            checkpoint.save_model(self._best_model(), self.folder / "model", tokenizer=self._tokenizer)
         states = state["random"]
         if len(states) == self.processes.world_size:
             checkpoint.restore_random_state(states[self.processes.rank])

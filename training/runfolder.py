@@ -31,6 +31,19 @@ LOCK_FILE = ".lock"
 _OWN_FILES = {"config.yaml", "metrics.jsonl", "checkpoints", "model", "tensorboard", LOCK_FILE}
 
 
+_held: list[IO[bytes]] = []
+
+
+def _let_go() -> None:
+    """Close the locks in a process that was forked: a reading process that outlives a killed run would hold them."""
+    while _held:
+        _held.pop().close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_let_go)
+
+
 @contextmanager
 def locked(folder: Path, *, is_first: bool = True) -> Iterator[None]:
     """Keep a run folder to this process for the length of the block; a killed process holds it no longer.
@@ -47,10 +60,13 @@ def locked(folder: Path, *, is_first: bool = True) -> Iterator[None]:
         return
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = _take(folder)
+    if lock is not None:
+        _held.append(lock)
     try:
         yield
     finally:
         if lock is not None:
+            _held.remove(lock)
             with suppress(OSError):
                 (folder / LOCK_FILE).unlink()  # while it is held: whoever waits sees that the name is gone
             lock.close()
@@ -88,7 +104,9 @@ def stored_state(folder: Path, config: TrainConfig, data: list[dict[str, Any]]) 
     file = folder / "checkpoints" / "last.pt"
     if not file.is_file():
         strange = (
-            sorted(path.name for path in folder.iterdir() if path.name not in _OWN_FILES) if folder.is_dir() else []
+            sorted(path.name for path in folder.iterdir() if path.name.removesuffix(".part") not in _OWN_FILES)
+            if folder.is_dir()
+            else []
         )
         if strange:
             raise ConfigError(f"{folder}: not a run folder (it holds {strange[0]}); name another one with run.name=")

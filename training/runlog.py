@@ -37,6 +37,10 @@ class TrainingError(WavTextError):
     """A run that cannot go on; the message says what to change."""
 
 
+class ProcessError(TrainingError):
+    """The same, of one process of several, which alone knows it."""
+
+
 class RunLog:
     """Appends to metrics.jsonl, each line at once, and hands it on to trackers."""
 

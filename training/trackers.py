@@ -120,7 +120,7 @@ def _class_of(name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever others' code raises when it is imported
         raise ConfigError(
             f"run.trackers: {name!r} could not be imported ({error}); it must be tensorboard, or module:Class of a "
             "module that Python finds (set PYTHONPATH to its folder)"

@@ -12,7 +12,8 @@ import torch
 
 from tests.training.clips import small_config, tone, write_clips
 from training.data import make_pairs, read_clips
-from training.loading import Batch, PairDataset, make_loader
+from training.loader import make_loader
+from training.loading import Batch, PairDataset
 from training.models.batchnorm import prepare_batch_norm
 from training.models.build import clip_samples, new_clap
 from training.models.clap import Clap

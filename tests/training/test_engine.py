@@ -18,13 +18,15 @@ import numpy as np
 import pytest
 import torch
 
-from curation.errors import ConfigError, ManifestError
+from curation.errors import ConfigError, ManifestError, WavTextError
 from tests.training.clips import SAMPLE_RATE, small_config, tone, write_clips
 from training.checkpoint import load_checkpoint
 from training.config import ScheduleConfig, TrainConfig
 from training.device import choose_device
 from training.engine import train
 from training.evaluate import evaluate_run
+from training.loop import Loop
+from training.metrics import DirectionMetrics, RetrievalReport
 from training.models.clap import Clap
 from training.models.text import roberta_config, text_model
 from training.optim import learning_rate
@@ -69,6 +71,7 @@ def assert_same_end(one: TrainConfig, other: TrainConfig) -> None:
     left, right = last(one), last(other)
     for state in (left, right):
         state.pop("config")
+        state.pop("unlogged")  # depends on run.log_every
     assert_equal(left, right)
     files = [config.run_folder / "model" / "model.safetensors" for config in (one, other)]
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -350,7 +353,7 @@ def test_other_errors_keep_their_traceback(tmp_path, manifest, monkeypatch):
 
 
 def test_a_dead_reading_process_is_named(tmp_path, manifest, monkeypatch):
-    monkeypatch.setattr("training.loading.PairDataset.__getitems__", lambda *_: os._exit(1))
+    monkeypatch.setattr("training.loading.PairDataset.read", lambda *_, **__: os._exit(1))
     with pytest.raises(TrainingError, match=r"a reading process died .*; lower data.workers and run again"):
         train(small_config(tmp_path, manifest, data={"workers": 1}))
 
@@ -500,3 +503,142 @@ def test_compiled_encoders_train_alike(tmp_path, manifest):
         train(change(config, "run", log_every=1))
     assert train_lines(compiled)[0]["loss"] == pytest.approx(train_lines(eager)[0]["loss"], rel=1e-3)
     assert last(eager)["model"].keys() == last(compiled)["model"].keys()
+
+
+@pytest.mark.parametrize("name", ["config.yaml.part", "metrics.jsonl.part"])
+def test_what_a_kill_left_half_written_is_ours(tmp_path, manifest, name):
+    config = small_config(tmp_path, manifest, run={"epochs": 1})
+    config.run_folder.mkdir()
+    (config.run_folder / name).touch()
+    assert train(config).steps == 3
+
+
+def test_a_forked_process_does_not_hold_the_lock(tmp_path):
+    with locked(tmp_path / "run"):
+        reader, writer = os.pipe()
+        if not (child := os.fork()):  # outlives its parent's lock, as a reading process of a killed run does
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+    try:
+        with locked(tmp_path / "run"):
+            pass
+    finally:
+        os.close(writer)
+        os.waitpid(child, 0)
+
+
+def test_a_run_killed_after_a_better_model_goes_back_to_the_one_it_knows(tmp_path, manifest, monkeypatch):
+    """The repeated steps may come out otherwise: on a GPU, or with another number of processes."""
+    val = [{"manifest": str(manifest), "splits": ["val"]}]
+    config = small_config(tmp_path, manifest, data={"val": val}, run={"epochs": 3, "eval_every": 1})
+    scores = {3: 0.5, 6: 0.9}
+    monkeypatch.setattr("training.loop.evaluate_clips", lambda *_, **__: Scored(scores.get(running.step, 0.4)))
+    saved = Loop.save
+
+    def save(loop: Loop) -> None:
+        if loop.step == 6 and scores:
+            raise Killed
+        saved(loop)
+
+    def check_model(loop: Loop) -> None:
+        running.step = loop.step
+
+    running = Loop.__new__(Loop)
+    monkeypatch.setattr(Loop, "save", save)
+    monkeypatch.setattr(Loop, "check_model", check_model)
+    with pytest.raises(Killed):
+        train(config)
+    assert last(config)["best"]["score"] == 0.5
+    assert load_checkpoint(config.run_folder / "checkpoints" / "best.pt")["score"] == 0.9
+    scores.clear()
+    result = train(config)
+    assert result.best["score"] == 0.5
+    best = load_checkpoint(config.run_folder / "checkpoints" / "best.pt")
+    assert best["step"] == result.best["step"] == 3
+    assert not (config.run_folder / "checkpoints" / "best-before.pt").exists()
+    kept = Clap.from_pretrained(config.run_folder).state_dict()
+    assert_equal(dict(kept), dict(best["model"]))
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL at a chosen place."""
+
+
+class Scored:
+    """An evaluation whose scores are all one."""
+
+    def __init__(self, score: float) -> None:
+        self.score = score
+
+    @property
+    def metrics(self) -> RetrievalReport:
+        values = dict.fromkeys((field.name for field in dataclasses.fields(DirectionMetrics)), self.score)
+        return RetrievalReport(text_to_audio=DirectionMetrics(**values), audio_to_text=DirectionMetrics(**values))
+
+
+def test_lines_of_the_log_do_not_depend_on_where_a_run_was_stopped(tmp_path, manifest):
+    whole = small_config(tmp_path / "whole", manifest, run={"log_every": 5})
+    parts = small_config(tmp_path / "parts", manifest, run={"log_every": 5}, checkpoint={"every": 4})
+    train(whole)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.loop.Loop.stop_if", stop_at(4))
+        with pytest.raises(KeyboardInterrupt):
+            train(parts)
+    train(parts)
+    assert [line["loss"] for line in train_lines(parts)] == [line["loss"] for line in train_lines(whole)]
+    assert len(train_lines(whole)) == 1
+
+
+def stop_at(step: int):
+    def stop_if(loop, is_stopped: bool) -> None:
+        if loop.step == step:
+            raise KeyboardInterrupt
+
+    return stop_if
+
+
+def test_the_scale_alone_trains_in_chunks(tmp_path, manifest):
+    parts = ["cnn14", "htsat", "text", "audio_projection", "text_projection"]
+    config = small_config(tmp_path, manifest, optimizer={"freeze": parts}, run={"chunk_size": 2, "epochs": 1})
+    train(config)
+    assert last(config)["model"]["logit_scale"] != torch.tensor(1 / 0.07).log()
+
+
+def test_buckets_too_short_for_the_model_are_refused(tmp_path, manifest):
+    with pytest.raises(ConfigError, match=r"for cnn14, data.buckets_s: its=0.03 is too short"):
+        small_config(tmp_path, manifest, data={"buckets_s": [0.03]})
+
+
+def test_sigterm_to_the_whole_group_saves_though_it_reaches_the_readers(tmp_path, manifest):
+    """As timeout, Slurm and torchrun send it."""
+    config = small_config(tmp_path, manifest, run={"epochs": 500, "log_every": 1}, data={"workers": 2})
+    (tmp_path / "recipe.yaml").write_text(to_yaml(config))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", str(tmp_path / "recipe.yaml")],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    log = config.run_folder / "metrics.jsonl"
+    while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= 4):
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert stderr.count("stopping after this step") == 1, stderr
+    assert "a reading process died" not in stderr
+    assert last(config)["step"] >= 4
+    assert last(config)["step"] == train_lines(config)[-1]["step"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("damage", [b"", b"fLaC nonsense"])
+def test_a_clip_that_does_not_decode_is_named(tmp_path, workers, damage):
+    folder = write_clips(tmp_path / "clips", [{"waveform": tone(150 * 1.4**number, 0.5)} for number in range(6)])
+    (folder / "audio" / "test-003.flac").write_bytes(damage)
+    config = small_config(tmp_path, folder, data={"workers": workers, "cache_mb": 0}, run={"epochs": 3})
+    with pytest.raises(WavTextError, match=r"test-003\.flac: ") as caught:
+        train(config)
+    assert "Traceback" not in str(caught.value)
+    assert not isinstance(caught.value, TrainingError)

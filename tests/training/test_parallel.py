@@ -19,6 +19,7 @@ from tests.training.clips import small_config, tone, write_clips
 from training.checkpoint import load_checkpoint
 from training.config import TrainConfig
 from training.engine import train
+from training.evaluate import evaluate_run
 from training.parallel import choose_process_device
 from training.recipe import to_yaml
 
@@ -160,3 +161,14 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match=r"4 processes here, and PyTorch finds 2 GPUs.*--nproc-per-node 2"):
         choose_process_device(torch.device("cuda"))
+
+
+@pytest.mark.long
+def test_the_scores_are_those_of_the_model_that_is_written(tmp_path, manifest):
+    """With batch norm in training each process has statistics of its own, until they are shared."""
+    val = [{"manifest": str(manifest), "splits": ["val"]}]
+    config = small_config(tmp_path, manifest, data={"val": val}, run={"epochs": 2, "batch_size": 6})
+    assert torchrun(config, tmp_path).returncode == 0
+    state = last(config)
+    scores = evaluate_run(config.run_folder, manifest, split="val").metrics
+    assert scores.as_dict()["text_to_audio"] == state["best"]["text_to_audio"]
