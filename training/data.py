@@ -277,7 +277,7 @@ def check_training_data(
         last_batch=config.data.last_batch,
         buckets_s=config.data.buckets_s,
     )
-    warnings = [*sampler.notes, *_about_captions(pairs)]
+    warnings = [*sampler.notes, *_about_captions(pairs, is_masked=config.loss.mask_same_clip)]
     if shared := sorted({clip.clip_id for clip in clips} & {clip.clip_id for clip in val_clips}):
         warnings.append(
             f"{len(shared)} of {len(val_clips)} val clips are also training clips, the first is "
@@ -286,19 +286,20 @@ def check_training_data(
     return warnings
 
 
-def _about_captions(pairs: Sequence[Pair]) -> Iterator[str]:
+def _about_captions(pairs: Sequence[Pair], *, is_masked: bool) -> Iterator[str]:
     counts: Counter[str] = Counter()
     for pair in pairs:
         counts.update(set(pair.captions))
     caption, most = counts.most_common(1)[0]
     shown = caption if len(caption) <= 60 else caption[:57] + "..."
-    if len(counts) == 1:
+    if len({frozenset(pair.captions) for pair in pairs}) == 1:  # several templates make several of one text
         raise ConfigError(
             f"all {len(pairs)} pairs of data.train have one caption, {shown!r}: nothing can be learned from it; look "
             "at data.templates and at the manifest's captions, titles and descriptions"
         )
     if 2 * most > len(pairs):
-        yield (
-            f"{most} of {len(pairs)} pairs have the caption {shown!r}: in the loss they are each other's negatives; "
-            "set loss.mask_same_clip=true, or look at data.templates"
+        yield f"{most} of {len(pairs)} pairs have the caption {shown!r}: " + (
+            "each has few negatives left (loss.mask_same_clip); look at data.templates"
+            if is_masked
+            else "in the loss they are each other's negatives; set loss.mask_same_clip=true, or look at data.templates"
         )

@@ -187,6 +187,7 @@ def test_data_that_can_be_trained_on_may_have_warnings(tmp_path):
             {},
             "all 5 pairs of data.train have one caption, 'Rain': nothing can be learned from it",
         ),
+        ([{"title": "Rain", "description": "It rains."}] * 5, {}, "all 5 pairs of data.train have one caption"),
         ([{"captions": ["x" * 80] * 2}] * 2, {}, f"one caption, '{'x' * 57}...'"),
     ],
 )
