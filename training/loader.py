@@ -6,6 +6,7 @@ A worker writes sound into memory that the training process has too, and sends w
 from __future__ import annotations
 
 import signal
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +94,11 @@ class _Loader(DataLoader[Any]):
     """Yields batches; an error of a worker is raised as if this process had read."""
 
     def __iter__(self) -> Any:
-        for batch in super().__iter__():
+        batches: Any = super().__iter__()
+        if self.num_workers and "_end" not in vars(self):
+            # else Python, at its end, would send them the SIGTERM that they leave alone, and wait for them
+            self._end = weakref.finalize(self, batches._shutdown_workers)
+        for batch in batches:
             if isinstance(batch, _Failed):
                 raise batch.error()
             yield batch

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -282,3 +284,23 @@ def test_audio_that_ends_early_is_named(tmp_path):
                 visited(data, *(Visit(epoch, 0) for epoch in range(9)))
     with pytest.raises(ManifestError, match=message):
         ensure_cache(tmp_path / "cache", short, workers=0, say=lambda _: None)
+
+
+def test_python_ends_though_somebody_still_has_a_loader_with_workers(tmp_path):
+    write_clips(tmp_path, [{} for _ in range(4)])
+    code = (
+        "from pathlib import Path\n"
+        "from training.config import ManifestConfig\n"
+        "from training.data import make_pairs, read_clips\n"
+        "from training.loader import make_loader\n"
+        "from training.loading import PairDataset\n"
+        "from training.sampling import EpochSampler\n"
+        f"clips = read_clips([ManifestConfig(manifest={str(tmp_path)!r})], ['{{title}}'])\n"
+        "pairs = make_pairs(clips, 'each')\n"
+        "ids = {caption: [0, 2] for pair in pairs for caption in pair.captions}\n"
+        "dataset = PairDataset(clips, pairs, ids, clip_samples={'cnn14': 4410}, seed=0)\n"
+        "loader = make_loader(dataset, EpochSampler(pairs, clips, batch_size=2, seed=0), pad_id=1, workers=2)\n"
+        "print(len(next(iter(loader)).keys))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "2\n"
