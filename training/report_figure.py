@@ -159,7 +159,7 @@ def _finish(axes: Axes, key: str, runs: Sequence[Run]) -> None:
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
     if key == "data_wait":
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
     if key in (*METRICS, "pairs_per_s", "data_wait"):
         axes.set_ylim(0, 1.1 * axes.dataLim.y1 if axes.dataLim.y1 > 0 else 1)
 
