@@ -231,6 +231,8 @@ def _texts(
             f"must be {number} strings: numpy.array(texts, dtype=str)"
         )
     texts = tuple(array.tolist())
+    if broken := [text for text in texts if any("\ud800" <= character <= "\udfff" for character in text)]:
+        raise ConfigError(f"{file}: {name} holds {ascii(broken[0])[:80]}, which is no Unicode text")
     if must_differ and len(set(texts)) < number:
         twice = Counter(texts).most_common(1)[0][0]
         raise ConfigError(f"{file}: {name} has {twice!r} more than once; each clip has one row")

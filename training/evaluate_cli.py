@@ -95,7 +95,10 @@ def evaluate_command(
     ] = False,
     train_manifest: Annotated[
         list[Path] | None,
-        typer.Option(help="Where a manifest of the training lies now, for that comparison; may be repeated."),
+        typer.Option(
+            help="Where a manifest of the training lies now, for that comparison; of one that the model does not know, "
+            "all splits. May be repeated."
+        ),
     ] = None,
     zero_shot: Annotated[
         bool, typer.Option("--zero-shot", help="Tell the clips' classes (column labels) by their names instead.")

@@ -213,6 +213,8 @@ def _of_run(request: Request, run: Path) -> Result:
 def _of_file(request: Request) -> Result:
     file = request.embeddings
     assert file is not None
+    if request.other is not None and not request.other.exists():
+        raise ConfigError(f"--compare {request.other}: there is no such file")
     if request.other is not None and not request.other.is_file():
         raise UsageError(
             f"--compare {request.other}: give the run first and compare it with the file: "
@@ -233,7 +235,11 @@ def _of_file(request: Request) -> Result:
     if request.other is not None:
         vectors = _read(request, request.other)
         if vectors.clip_ids and embeddings.clip_ids:
-            vectors = vectors.of_clips(embeddings.clip_ids)
+            # both by clip, captions of a clip together: whatever order a file has them in
+            embeddings, vectors = (each.of_clips(embeddings.clip_ids) for each in (embeddings, vectors))
+            scored = _scored(request, str(file), embeddings, leakage)
+        else:
+            say(f"note: rows of {file} and {request.other} are taken to be in one order: not both name their clips")
         other = _scored(request, str(request.other), vectors, None)
     return Result(
         request=request,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,7 +107,9 @@ def find_leaks(
     """
     description = {} if run is None else read_description(run)
     data = data_of(description)
-    sources = list(_found_again(_recorded(data), train_manifests))
+    trained, chosen_by = _recorded(data, "train"), _recorded(data, "val")
+    known = {source.sha256 for source in chosen_by}
+    sources = list(_found_again(trained, train_manifests, also_known=known))
     findings = _Findings()
     if not sources:
         findings.not_checked.append("nothing says what the model was trained on; name it with --train-manifest")
@@ -117,10 +118,12 @@ def find_leaks(
     for source, place in sources:
         _compare(source, place, b_sides, left_out, findings)
     findings.not_checked += _beginnings(description)
+    clip_ids = {clip_id for each in evaluated.values() for clip_id in each}
+    num_val = len(clip_ids & _val_clips(chosen_by, train_manifests, findings))
     return Leakage(
-        num_clips=sum(len(side.clips) for side in b_sides),
+        num_clips=len(clip_ids),
         kind_of=findings.kind_of,
-        num_val=len(_val_clips(data) & {clip_id for clip_ids in evaluated.values() for clip_id in clip_ids}),
+        num_val=num_val,
         compared=tuple(findings.compared),
         not_checked=tuple(dict.fromkeys(findings.not_checked)),
     )
@@ -137,20 +140,29 @@ def data_of(description: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _recorded(data: Sequence[Mapping[str, Any]]) -> list[_Source]:
-    """Return what a model says it was trained on."""
+def _recorded(data: Sequence[Mapping[str, Any]], role: str) -> list[_Source]:
+    """Return what a model says it was trained on ("train"), or its checkpoint chosen by ("val")."""
     return [
         _Source(manifest=str(entry["manifest"]), splits=tuple(entry["splits"]), sha256=str(entry["sha256"]))
         for entry in data
-        if entry.get("role") == "train"
+        if entry.get("role") == role
     ]
 
 
-def _found_again(recorded: Sequence[_Source], places: Sequence[Path]) -> Iterator[tuple[_Source, Path]]:
-    """Yield each training manifest with the place to read it at: the one given for it, or where it was."""
+def _found_again(
+    recorded: Sequence[_Source], places: Sequence[Path], *, also_known: Collection[str] = ()
+) -> Iterator[tuple[_Source, Path]]:
+    """Yield each training manifest with the place to read it at: the one given for it, or where it was.
+
+    Args:
+        recorded: What a model was trained on.
+        places: Where manifests lie now; those of unknown content stand for what is left of ``recorded``.
+        also_known: sha256 of manifests that the model knows for something else.
+    """
     hashes = {place: manifest_hash(place) for place in places}
     place_of = {hashes[place]: place for place in places}
-    others = [place for place in places if hashes[place] not in {source.sha256 for source in recorded}]
+    known = {source.sha256 for source in recorded} | set(also_known)
+    others = [place for place in places if hashes[place] not in known]
     for source in recorded:
         if source.sha256 in place_of:
             yield source, place_of[source.sha256]
@@ -205,14 +217,21 @@ def _left_out(data: Sequence[Mapping[str, Any]], findings: _Findings) -> set[str
     return names
 
 
-def _val_clips(data: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the clip_ids by which the best checkpoint was chosen, of manifests that are still there."""
+def _val_clips(sources: Sequence[_Source], places: Sequence[Path], findings: _Findings) -> set[str]:
+    """Return the clip_ids by which the best checkpoint was chosen."""
     found: set[str] = set()
-    for entry in data:
-        if entry.get("role") == "val":
-            with suppress(ManifestError):
-                rows = read_manifest(Path(str(entry["manifest"]))).select(["clip_id", "split"]).to_pylist()
-                found |= {row["clip_id"] for row in rows if row["split"] in entry["splits"]}
+    place_of = {manifest_hash(place): place for place in places}
+    for source in sources:
+        place = place_of.get(source.sha256, Path(source.manifest))
+        name = f"{source.manifest} ({'+'.join(source.splits)}), by which the checkpoint was chosen"
+        try:
+            rows, sha256 = read_manifest(place).select(["clip_id", "split"]).to_pylist(), manifest_hash(place)
+        except ManifestError:
+            findings.not_checked.append(f"{name}: no manifest is there; say where it is with --train-manifest")
+            continue
+        if sha256 != source.sha256:
+            findings.not_checked.append(f"{name}: {place} now holds another version, which was compared")
+        found |= {row["clip_id"] for row in rows if row["split"] in source.splits}
     return found
 
 

@@ -181,7 +181,7 @@ def _listed(folder: Path) -> list[_File]:
     """Return what the .json files of a folder describe, whether or not it is so."""
     found = []
     for path in sorted(folder.glob("*.json")):
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
             noted = json.loads(path.read_bytes())
             clips = [(str(flac), int(samples), str(pcm)) for flac, samples, pcm in noted["clips"]]
             if path.stem == _name(clips):

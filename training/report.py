@@ -245,13 +245,13 @@ def _setting(key: str, value: Any) -> str:
         return "none"
     if key in ("data.train", "data.val") and isinstance(value, list):
         return " + ".join(_source(source) for source in value) or "none"
-    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _source(source: Any) -> str:
     """Return one manifest of a recipe: clotho (train, val) x 2."""
     if not isinstance(source, Mapping):
-        return json.dumps(source)
+        return json.dumps(source, default=str)
     weight = source.get("weight", 1)
     splits = ", ".join(map(str, source.get("splits") or ["train"]))
     return f"{Path(str(source.get('manifest'))).name} ({splits})" + (f" x {weight:g}" if weight != 1 else "")

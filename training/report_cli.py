@@ -47,7 +47,7 @@ def report_command(
                 whole.write(content)
         files = [str(out / name) for name in contents]
         if as_json:
-            print(json.dumps({"runs": [run.as_dict() for run in read], "files": files}))
+            print(json.dumps({"runs": [run.as_dict() for run in read], "files": files}, default=str))
         else:
             print(text, end="")
             print(*files, sep="\n", file=sys.stderr)

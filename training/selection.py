@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.errors import ConfigError, ManifestError
-from curation.manifest import manifest_folder, read_manifest
+from curation.manifest import manifest_folder, manifest_hash, read_manifest
 from training.config import ManifestConfig
 from training.data import Clip, read_clips
 
@@ -107,7 +107,7 @@ def choose_labelled(
         ConfigError: If there is no label, or more than one to a clip; a fold is not there; or as choose_clips.
         ManifestError: As choose_clips.
     """
-    whole = {path: _rows(path, None) for path in manifests}
+    whole = {path: _rows(path, None) for path in _distinct(manifests)}
     classes = sorted({label for table in whole.values() for labels in table["labels"].to_pylist() for label in labels})
     chosen, missing = choose_rows(manifests, split=split, ids=ids, allow_missing=allow_missing)
     known = {fold for table in chosen.values() for fold in table["fold"].to_pylist()} - {-1}
@@ -154,7 +154,8 @@ def choose_rows(
         ConfigError: If a split is empty, or an id is in no manifest.
         ManifestError: If a manifest is broken or empty.
     """
-    rows = {path: _rows(path, split) for path in manifests}
+    rows = {path: _rows(path, split) for path in _distinct(manifests)}
+    _check_ids_once(rows)
     if ids is None:
         return rows, ()
     if not ids:
@@ -170,11 +171,26 @@ def choose_rows(
         advice = next((hint for table in rows.values() if (hint := _hint(unmet, table))), "")
         if chosen and not advice:
             advice = "; --allow-missing goes on without them"
+        where = "it" if split is None else f"its split {split!r}"
         raise ConfigError(
-            f"{_places(manifests)}: {len(unmet)} of {len(set(ids))} ids are not in it, the first is "
+            f"{_places(manifests)}: {len(unmet)} of {len(set(ids))} ids are not in {where}, the first is "
             f"{min(unmet)!r}{advice}"
         )
     return chosen, tuple(sorted(unmet))
+
+
+def _distinct(manifests: Sequence[Path]) -> list[Path]:
+    """Return manifests without those that are another name, or a copy, of one before."""
+    return list({manifest_hash(path): path for path in reversed(manifests)}.values())[::-1]
+
+
+def _check_ids_once(rows: Mapping[Path, pa.Table]) -> None:
+    """Refuse a clip_id that two manifests have: it would be its own rival."""
+    seen: dict[str, Path] = {}
+    for path, table in rows.items():
+        for clip_id in table["clip_id"].to_pylist():
+            if seen.setdefault(clip_id, path) is not path:
+                raise ConfigError(f"clip {clip_id!r} is in {seen[clip_id]} and in {path}; evaluate on one of them")
 
 
 def ids_of(rows: Mapping[Path, pa.Table]) -> dict[Path, tuple[str, ...]]:

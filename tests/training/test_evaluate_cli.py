@@ -359,3 +359,33 @@ def test_what_is_not_there_is_refused(run, manifest, tmp_path):
         assert (done.exit_code, message in done.stderr) == (1, True), done.stderr
         assert done.stdout == ""
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_one_manifest_under_two_names_counts_once(run, vectors, manifest):
+    once = scores(run, "--manifest", manifest)
+    twice = scores(run, "--manifest", manifest, "--manifest", manifest / "manifest.parquet")
+    assert len(twice.pop("manifests")) == 2
+    assert twice == {name: value for name, value in once.items() if name != "manifests"}
+    of_file = scores("--embeddings", vectors, "--manifest", manifest, "--manifest", manifest / "manifest.parquet")
+    assert of_file["num_clips"] == 5
+
+
+def test_a_clip_of_two_manifests_is_refused(run, manifest, tmp_path):
+    again = write_clips(tmp_path / "again", [{"split": "test", "clip_id": f"test-{n:03}"} for n in range(6, 9)])
+    done = invoke(run, "--manifest", manifest, "--manifest", again)
+    assert done.exit_code == 1
+    assert "error: clip 'test-006' is in " in done.stderr
+
+
+def test_files_are_compared_by_clip_whatever_their_order(vectors, tmp_path):
+    with np.load(vectors) as whole:
+        arrays = dict(whole)
+    order = np.random.default_rng(0).permutation(len(arrays["owner"]))
+    for name in ("text", "owner", "captions"):
+        arrays[name] = arrays[name][order]
+    np.savez(shuffled := tmp_path / "shuffled.npz", **arrays)
+    for first, second in ((shuffled, shuffled), (shuffled, vectors), (vectors, shuffled)):
+        done = invoke("--embeddings", first, "--compare", second, "--json")
+        assert done.exit_code == 0, done.stderr
+    done = invoke("--embeddings", vectors, "--compare", tmp_path / "none.npz")
+    assert "there is no such file" in done.stderr

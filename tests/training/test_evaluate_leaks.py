@@ -213,3 +213,19 @@ def test_two_signs_from_two_manifests_count_once(sets, tmp_path):
 
 def test_nothing_to_say_says_nothing():
     assert Leakage(num_clips=2, kind_of={}).line() == ""
+
+
+def test_the_clips_that_chose_the_checkpoint_are_known_wherever_their_manifest_lies(sets, tmp_path):
+    a, _ = sets
+    moved = shutil.copytree(a, tmp_path / "moved")
+    entries = [trained_on(a, "train"), trained_on(a, "val") | {"role": "val"}]
+    gone = [entry | {"manifest": str(tmp_path / "gone")} for entry in entries]
+    chosen_by = {moved: ["test-005"]}
+    there = find_leaks(run_of(tmp_path, *entries), chosen_by)
+    assert there.num_val == 1
+    found = find_leaks(run_of(tmp_path, *gone), chosen_by, train_manifests=[moved])
+    assert found.num_val == 1
+    assert "of data.val" in found.line()
+    lost = find_leaks(run_of(tmp_path, *gone), chosen_by)
+    assert lost.num_val == 0
+    assert "gone (val), by which the checkpoint was chosen: no manifest is there" in lost.line()
