@@ -46,7 +46,7 @@ from training.models.build import build_clap, clip_samples
 from training.models.clap import Clap
 from training.models.text import roberta_config, text_model
 from training.optim import make_optimizer
-from training.parallel import joined
+from training.parallel import Processes, joined
 from training.recipe import load_recipe
 
 BAR_GATHER, BAR_WAIT = 0.05, 0.05
@@ -115,35 +115,39 @@ def _process(options: argparse.Namespace) -> None:
     torch.set_num_threads(max(1, cores() // WORLD))
     config = load_recipe("paper-d", ["init.cnn14=none", "init.htsat=none", *(SMALL if options.tiny else ())])
     with joined(torch.device("cpu")) as processes:
-        difference = _difference(processes.rank)
-        model = _model(config)
-        wrapped = DistributedDataParallel(model)
-        optimizer = make_optimizer(model, config.optimizer)
-        batch = _batch(config, options.pairs, seed=processes.rank)
-        keys = torch.arange(2 * options.pairs).view(-1, 2)
-        steps, gathers = [], []
-        for number in range((options.steps or 3) + 1):  # the first warms up
-            processes.wait()
-            begun = time.perf_counter()
-            optimizer.zero_grad()
-            audio, text = wrapped(*batch)
-            mask = same_clip_mask(gather_keys(keys))
-            audio, text = gather_embeddings(audio), gather_embeddings(text)
-            contrastive_loss(audio, text, model.logit_scale.exp(), same_clip=mask).backward()
-            optimizer.step()
-            processes.wait()
-            if number:
-                steps.append(time.perf_counter() - begun)
-                gathers += [_gather_alone(options.pairs, model.embed_dim, keys) for _ in range(options.repeats)]
-        result = {
-            "steps": steps,
-            "gathers": gathers,
-            "difference": difference,
-            "threads": torch.get_num_threads(),
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "width": model.embed_dim,
-        }
+        result = _measured(config, options, processes)  # its DDP model is gone before the group is: else both can hang
         (options.out / f"{processes.rank}.json").write_text(json.dumps(result), "utf-8")
+
+
+def _measured(config: TrainConfig, options: argparse.Namespace, processes: Processes) -> dict[str, Any]:
+    difference = _difference(processes.rank)
+    model = _model(config)
+    wrapped = DistributedDataParallel(model)
+    optimizer = make_optimizer(model, config.optimizer)
+    batch = _batch(config, options.pairs, seed=processes.rank)
+    keys = torch.arange(2 * options.pairs).view(-1, 2)
+    steps, gathers = [], []
+    for number in range((options.steps or 3) + 1):  # the first warms up
+        processes.wait()
+        begun = time.perf_counter()
+        optimizer.zero_grad()
+        audio, text = wrapped(*batch)
+        mask = same_clip_mask(gather_keys(keys))
+        audio, text = gather_embeddings(audio), gather_embeddings(text)
+        contrastive_loss(audio, text, model.logit_scale.exp(), same_clip=mask).backward()
+        optimizer.step()
+        processes.wait()
+        if number:
+            steps.append(time.perf_counter() - begun)
+            gathers += [_gather_alone(options.pairs, model.embed_dim, keys) for _ in range(options.repeats)]
+    return {
+        "steps": steps,
+        "gathers": gathers,
+        "difference": difference,
+        "threads": torch.get_num_threads(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "width": model.embed_dim,
+    }
 
 
 def _gather_alone(pairs: int, width: int, keys: torch.Tensor) -> float:
@@ -171,8 +175,9 @@ def _difference(rank: int) -> float:
     wrapped = DistributedDataParallel(model)
     audio, text = wrapped(*part)
     contrastive_loss(gather_embeddings(audio), gather_embeddings(text), model.logit_scale.exp()).backward()
+    floor = 1e-6 * max(expected.norm() for expected in whole)  # keys' biases have no gradient but rounding
     return max(
-        float((parameter.grad - expected).norm() / expected.norm().clamp(min=1e-12))
+        float((parameter.grad - expected).norm() / expected.norm().clamp(min=floor))
         for parameter, expected in zip(model.parameters(), whole, strict=True)
         if parameter.grad is not None
     )
@@ -235,11 +240,17 @@ _ROBERTA = (
 
 
 def _synthetic_manifest(folder: Path, *, clips: int, seconds: float) -> None:
-    """Write a manifest of noise bursts at 44.1 kHz."""
-    from _synthetic import write_manifest_of
+    """Write a manifest of noise at 44.1 kHz, through the curation's own import."""
+    import soundfile
 
     rng = np.random.default_rng(0)
-    write_manifest_of(folder, (rng.normal(0, 0.05, round(seconds * 44_100)) for _ in range(clips)))
+    sounds = folder.with_name("sounds")
+    sounds.mkdir()
+    for number in range(clips):
+        noise = rng.normal(0, 0.05, round(seconds * 44_100))
+        soundfile.write(sounds / f"noise {number}.wav", noise, 44_100)
+    command = [sys.executable, "-m", "curation.cli", "import", "folder", str(sounds), "--out", str(folder)]
+    subprocess.run([*command, "--val-fraction", "0", "--test-fraction", "0"], check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
