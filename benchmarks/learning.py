@@ -4,9 +4,9 @@
 
 Reads the sets ``esc10``, ``tuxpaint-gcompris``, ``effects`` and ``soundbible`` in FOLDER (no part of this repository),
 imports them with the project's own command, trains from scratch and writes one Markdown document with intervals and
-chance levels. What was finished is found again: after Ctrl-C the same command goes on. On two busy cores 37 minutes, with
-``--quick`` one, of which the scores mean nothing. On a GPU (``--device cuda``) the audio towers have the paper's width.
-It measures and does not judge: it exits 0 whatever the scores are.
+chance levels. What was finished is found again: after Ctrl-C the same command goes on. It took 37 minutes on two busy
+cores; ``--quick`` is a try, of which the scores mean nothing. On a GPU (``--device cuda``) the audio towers have the
+paper's width. It measures and does not judge: it exits 0 whatever the scores are.
 """
 
 from __future__ import annotations
