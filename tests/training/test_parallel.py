@@ -103,13 +103,12 @@ def test_processes_killed_at_any_step_go_on_bit_for_bit(tmp_path, manifest, step
     config = small_config(tmp_path, manifest, run={"epochs": 6, "log_every": 1}, checkpoint={"every": 2})
     whole, killed = renamed(config, "whole"), renamed(config, "killed")
     assert torchrun(whole, tmp_path).returncode == 0
-    process = subprocess.Popen(
-        command(killed, tmp_path), start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+    process = subprocess.Popen(command(killed, tmp_path), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     log = killed.run_folder / "metrics.jsonl"
     while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= steps):
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
+    for pid in (process.pid, *_children(process.pid)):  # torchrun first, which would end the others more gently
+        os.kill(pid, signal.SIGKILL)
     process.wait()
     _wait_for_the_lock(killed)
     assert steps - 3 <= last(killed)["step"] < 24
@@ -118,6 +117,11 @@ def test_processes_killed_at_any_step_go_on_bit_for_bit(tmp_path, manifest, step
     left, right = last(whole), last(killed)
     assert all(torch.equal(right["model"][name], tensor) for name, tensor in left["model"].items())
     assert all(torch.equal(a["cpu"], b["cpu"]) for a, b in zip(left["random"], right["random"], strict=True))
+
+
+def _children(pid: int) -> list[int]:
+    """Return the processes that torchrun started, each of which leads a session of its own."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _wait_for_the_lock(config: TrainConfig) -> None:
@@ -135,14 +139,11 @@ def _wait_for_the_lock(config: TrainConfig) -> None:
 @pytest.mark.long
 def test_one_process_killed_ends_the_others(tmp_path, manifest):
     config = small_config(tmp_path, manifest, run={"epochs": 400, "log_every": 1})
-    process = subprocess.Popen(
-        command(config, tmp_path), start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+    process = subprocess.Popen(command(config, tmp_path), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     log = config.run_folder / "metrics.jsonl"
     while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= 2):
         time.sleep(0.01)
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
-    os.kill(int(children.split()[-1]), signal.SIGKILL)
+    os.kill(_children(process.pid)[-1], signal.SIGKILL)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode != 0
     assert last(config)["step"] >= 0
