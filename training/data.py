@@ -109,16 +109,13 @@ def read_exclusions(files: Sequence[str]) -> list[str]:
     names: set[str] = set()
     for file in files:
         try:
-            text = Path(file).read_text(encoding="utf-8-sig")  # a mark that Windows puts first is no part of a name
+            listed = listed_names(Path(file))
         except OSError as error:
             raise ConfigError(f"data.exclude: {file}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise ConfigError(f"data.exclude: {file}: not UTF-8 text ({error}); save it as UTF-8") from error
         found = set()
-        for number, line in enumerate(text.splitlines(), start=1):
-            name = re.sub(r"(?:^|\s)#.*", "", line).strip()
-            if not name:
-                continue
+        for number, name in listed:
             if not _EXCLUDED.fullmatch(name):
                 raise ConfigError(
                     f"data.exclude: {file}: line {number}: {name!r} is neither a clip_id, such as soundbible-2083, nor "
@@ -129,6 +126,17 @@ def read_exclusions(files: Sequence[str]) -> list[str]:
             raise ConfigError(f"data.exclude: {file}: names no clip; write one a line, or take the file off the list")
         names |= found
     return sorted(names)
+
+
+def listed_names(file: Path) -> list[tuple[int, str]]:
+    """Return what a list names, with the number of its line: one a line; "#" begins a comment, first or after a space.
+
+    Raises:
+        OSError: If the file cannot be read (UnicodeDecodeError: if it is not UTF-8).
+    """
+    text = file.read_text(encoding="utf-8-sig")  # a mark that Windows puts first is no part of a name
+    lines = enumerate(text.splitlines(), start=1)
+    return [(number, name) for number, line in lines if (name := re.sub(r"(?:^|\s)#.*", "", line).strip())]
 
 
 _EXCLUDED = re.compile(r"[a-z0-9_]+(-[A-Za-z0-9][A-Za-z0-9._-]*|:\S.*)")

@@ -230,17 +230,15 @@ def _of_file(request: Request) -> Result:
     leakage = None
     if by_manifest and request.check_leaks:
         leakage = find_leaks(None, by_manifest, train_manifests=request.train_manifests)
-    scored = _scored(request, str(file), embeddings, leakage)
-    other = None
-    if request.other is not None:
-        vectors = _read(request, request.other)
+    vectors = None if request.other is None else _read(request, request.other)
+    if vectors is not None:
         if vectors.clip_ids and embeddings.clip_ids:
             # both by clip, captions of a clip together: whatever order a file has them in
             embeddings, vectors = (each.of_clips(embeddings.clip_ids) for each in (embeddings, vectors))
-            scored = _scored(request, str(file), embeddings, leakage)
         else:
             say(f"note: rows of {file} and {request.other} are taken to be in one order: not both name their clips")
-        other = _scored(request, str(request.other), vectors, None)
+    scored = _scored(request, str(file), embeddings, leakage)
+    other = None if vectors is None else _scored(request, str(request.other), vectors, None)
     return Result(
         request=request,
         scored=scored,

@@ -108,8 +108,9 @@ def find_leaks(
     description = {} if run is None else read_description(run)
     data = data_of(description)
     trained, chosen_by = _recorded(data, "train"), _recorded(data, "val")
+    place_of = {manifest_hash(place): place for place in train_manifests}
     known = {source.sha256 for source in chosen_by}
-    sources = list(_found_again(trained, train_manifests, also_known=known))
+    sources = list(_found_again(trained, place_of, also_known=known))
     findings = _Findings()
     if not sources:
         findings.not_checked.append("nothing says what the model was trained on; name it with --train-manifest")
@@ -119,7 +120,7 @@ def find_leaks(
         _compare(source, place, b_sides, left_out, findings)
     findings.not_checked += _beginnings(description)
     clip_ids = {clip_id for each in evaluated.values() for clip_id in each}
-    num_val = len(clip_ids & _val_clips(chosen_by, train_manifests, findings))
+    num_val = len(clip_ids & _val_clips(chosen_by, place_of, findings))
     return Leakage(
         num_clips=len(clip_ids),
         kind_of=findings.kind_of,
@@ -150,26 +151,24 @@ def _recorded(data: Sequence[Mapping[str, Any]], role: str) -> list[_Source]:
 
 
 def _found_again(
-    recorded: Sequence[_Source], places: Sequence[Path], *, also_known: Collection[str] = ()
+    recorded: Sequence[_Source], place_of: Mapping[str, Path], *, also_known: Collection[str] = ()
 ) -> Iterator[tuple[_Source, Path]]:
     """Yield each training manifest with the place to read it at: the one given for it, or where it was.
 
     Args:
         recorded: What a model was trained on.
-        places: Where manifests lie now; those of unknown content stand for what is left of ``recorded``.
+        place_of: Where manifests lie now, by sha256; those of unknown content stand for what is left of ``recorded``.
         also_known: sha256 of manifests that the model knows for something else.
     """
-    hashes = {place: manifest_hash(place) for place in places}
-    place_of = {hashes[place]: place for place in places}
     known = {source.sha256 for source in recorded} | set(also_known)
-    others = [place for place in places if hashes[place] not in known]
+    others = [(sha256, place) for sha256, place in place_of.items() if sha256 not in known]
     for source in recorded:
         if source.sha256 in place_of:
             yield source, place_of[source.sha256]
         else:
-            yield source, others.pop(0) if others else Path(source.manifest)
-    for place in others:
-        yield _Source(manifest=str(place), splits=(), sha256=hashes[place]), place
+            yield source, others.pop(0)[1] if others else Path(source.manifest)
+    for sha256, place in others:
+        yield _Source(manifest=str(place), splits=(), sha256=sha256), place
 
 
 def _compare(source: _Source, place: Path, b_sides: Sequence[Side], left_out: set[str], findings: _Findings) -> None:
@@ -217,10 +216,9 @@ def _left_out(data: Sequence[Mapping[str, Any]], findings: _Findings) -> set[str
     return names
 
 
-def _val_clips(sources: Sequence[_Source], places: Sequence[Path], findings: _Findings) -> set[str]:
+def _val_clips(sources: Sequence[_Source], place_of: Mapping[str, Path], findings: _Findings) -> set[str]:
     """Return the clip_ids by which the best checkpoint was chosen."""
     found: set[str] = set()
-    place_of = {manifest_hash(place): place for place in places}
     for source in sources:
         place = place_of.get(source.sha256, Path(source.manifest))
         name = f"{source.manifest} ({'+'.join(source.splits)}), by which the checkpoint was chosen"

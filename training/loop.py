@@ -214,7 +214,7 @@ class Loop:
     def _share_buffers(self) -> None:
         """Give all processes the first one's batch norm statistics: DDP does so only before a forward pass."""
         if self.processes.world_size > 1:
-            for model in (self.model, self.kept):
+            for model in (self.model, *([] if self.average is None else [self.kept])):
                 for buffer in model.buffers():
                     dist.broadcast(buffer, src=0)
 

@@ -7,7 +7,6 @@ clips, and all of them are taken. Reads manifests, no audio.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import pyarrow.compute as pc
 from curation.errors import ConfigError, ManifestError
 from curation.manifest import manifest_folder, manifest_hash, read_manifest
 from training.config import ManifestConfig
-from training.data import Clip, read_clips
+from training.data import Clip, listed_names, read_clips
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,10 +204,9 @@ def read_ids(file: Path) -> list[str]:
         ConfigError: If it cannot be read, or names nothing.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        ids = [name for _, name in listed_names(file)]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
-    ids = [name for line in lines if (name := re.sub(r"(?:^|\s)#.*", "", line).strip())]
     if not ids:
         raise ConfigError(f"{file}: the list of ids is empty; write one clip_id, or origin:origin_id, a line")
     return ids
