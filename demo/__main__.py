@@ -193,7 +193,7 @@ def answer(folder: Path) -> list[dict[str, Any]]:
     answers = []
     for text in QUERIES:
         hits = search_text(index, model, text, top=3)
-        best = [{"clip_id": hit.clip_id, "title": hit.title, "score": round(hit.score, 4)} for hit in hits]
+        best = [{"clip_id": hit.clip.clip_id, "title": hit.clip.title, "score": round(hit.score, 4)} for hit in hits]
         answers.append({"text": text, "best": best})
     return answers
 

@@ -1,86 +1,116 @@
-"""The index: one embedding a clip, beside a Parquet table that says which clip each row is.
+"""The index: one embedding a clip, a Parquet table that says which clip each row is, and the clips' texts embedded.
 
-Reads a run's ``model/`` and a manifest; writes ``index.json`` (what it was made from), ``embeddings-<key>.safetensors``
-and ``clips-<key>.parquet``. The key comes from the model's and the manifest's hashes, and ``index.json`` is written
-last: a new index takes the place of the old one in a single rename, and a query can refuse a model that did not make
-the vectors it is about to be compared with.
+Opened by memory map: nothing is read until it is asked for, so a million clips open as fast as a hundred. Columns that
+filters and facets want are read once, when first wanted; the clips that a result shows, by their row groups. What is
+returned never changes after opening, and may be asked by several threads.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from crawler.items import open_whole
-from curation.errors import ConfigError, WavTextError
-from curation.manifest import manifest_folder, manifest_hash, read_manifest
+from curation.errors import ConfigError
+from curation.manifest import manifest_hash
+from retrieval.codes import Codes
+from retrieval.layout import (
+    CLIP_SCHEMA,
+    TEXT_SCHEMA,
+    IndexFolderError,
+    IndexInfo,
+    ManifestInfo,
+    clips_file,
+    read_info,
+    texts_file,
+    vectors_file,
+)
 from training.checkpoint import model_folder, model_hash
 
 if TYPE_CHECKING:
     from training.models.clap import Clap
 
-INDEX_VERSION = 1
-CLIP_COLUMNS = (
-    "clip_id",
-    "source",
-    "title",
-    "description",
-    "tags",
-    "author",
-    "license",
-    "attribution",
-    "page_url",
-    "audio_path",
-    "duration_s",
-    "split",
-)
-"""What a result shows, and what it can be filtered by: enough to show it without the manifest."""
-
-
-class IndexFolderError(WavTextError):
-    """An index folder that cannot be used."""
+ROW_GROUP = 4096
+"""Rows of the row map that are read at once to show one."""
+_GROUPS_KEPT = 32
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IndexInfo:
-    """What an index was made from: the content of ``index.json``."""
+class Clip:
+    """A clip of an index, as a result shows it."""
 
-    version: int
+    row: int
+    manifest: int
+    """Number of its manifest in the index."""
     key: str
-    """First 16 hex digits of SHA-256 over model_sha256 and manifest_sha256; part of the file names."""
-    model: str
-    """The model folder, absolute."""
-    model_sha256: str
-    manifest: str
-    """The manifest's folder, absolute: audio_path is relative to it."""
-    manifest_sha256: str
-    num_clips: int
-    embed_dim: int
+    """Unique in the index: the clip_id, with "~2" behind it where another manifest has one of the same name."""
+    clip_id: str
+    source: str
+    title: str
+    description: str
+    tags: tuple[str, ...]
+    captions: tuple[str, ...]
+    author: str
+    license: str
+    license_url: str
+    attribution: str
+    page_url: str
+    audio_path: str
+    duration_s: float
+    split: str
+
+    @property
+    def name(self) -> str:
+        """What to call it: its title, else its first caption, else its file."""
+        return self.title or next(iter(self.captions), "") or self.clip_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Facets:
+    """What an index's clips can be filtered by: each value and the number of clips that have it, most first."""
+
+    sources: dict[str, int]
+    licenses: dict[str, int]
+    splits: dict[str, int]
+    tags: dict[str, int]
+    longest_s: float
+    total_s: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Index:
     """An open index.
 
     Attributes:
+        folder: Where it lies.
         info: What it was made from.
-        embeddings: Unit vectors (N, D), float32.
-        clips: The N clips, in the rows' order, with CLIP_COLUMNS.
+        vectors: Unit vectors (N, D), float32 or bfloat16, memory-mapped.
+        codes: The same in 8 bits, for the scan.
+        text_vectors: Unit vectors (K, D) of the clips' different texts.
     """
 
+    folder: Path
     info: IndexInfo
-    embeddings: np.ndarray
-    clips: pa.Table
+    vectors: Tensor
+    codes: Codes
+    text_vectors: Tensor
+    _clips: pq.ParquetFile
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _columns: dict[str, pa.ChunkedArray] = field(default_factory=dict)
+    _groups: OrderedDict[int, pa.Table] = field(default_factory=OrderedDict)
 
     @classmethod
     def open(cls, folder: Path | str) -> Index:
@@ -96,28 +126,108 @@ class Index:
                 f"{folder} is not an index: it has no index.json; make one with: "
                 f"wavtext5k-search index RUN MANIFEST --out {folder}"
             )
-        embeddings_file, clips_file = _files(folder, info.key)
         try:
-            embeddings = load_file(embeddings_file)["embeddings"]
-            clips = pq.read_table(clips_file)
-        except (OSError, SafetensorError, KeyError, pa.ArrowInvalid) as error:
-            raise IndexFolderError(
-                f"{folder}: damaged ({error}); remove the folder and make the index again"
-            ) from error
-        if absent := [name for name in CLIP_COLUMNS if name not in clips.column_names]:
-            raise IndexFolderError(f"{folder}: damaged (no column {absent[0]!r}); remove it and make the index again")
-        if embeddings.shape != (info.num_clips, info.embed_dim) or len(clips) != info.num_clips:
-            raise IndexFolderError(
-                f"{folder}: index.json speaks of {info.num_clips} clips x {info.embed_dim}, the files hold "
-                f"{embeddings.shape} and {len(clips)}; remove the folder and make the index again"
-            )
-        return cls(info=info, embeddings=embeddings, clips=clips)
+            with safe_open(vectors_file(folder, info.key), framework="pt") as tensors:
+                index = cls(
+                    folder=folder,
+                    info=info,
+                    vectors=tensors.get_tensor("embeddings"),
+                    codes=Codes(**{name: tensors.get_tensor(name) for name in ("codes", "scale", "lost", "length")}),
+                    text_vectors=tensors.get_tensor("text_embeddings"),
+                    _clips=pq.ParquetFile(clips_file(folder, info.key), memory_map=True),
+                )
+        except (OSError, SafetensorError, pa.ArrowInvalid) as error:
+            raise _damaged(folder, str(error)) from error
+        index._check()
+        return index
 
-    def load_model(self, model: Path | None = None) -> Clap:
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        return self.info.num_clips
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        """The clips' unit vectors (N, D) as float32: the memory map itself, or a copy of it where that is bfloat16."""
+        return self.vectors.float().numpy()
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return a column of the row map (layout.CLIP_SCHEMA), N values; read once."""
+        with self._lock:
+            if name not in self._columns:
+                self._columns[name] = self._clips.read([name]).column(0)
+            return self._columns[name]
+
+    def clips(self, rows: Sequence[int]) -> list[Clip]:
+        """Return the clips of some rows, in the order asked.
+
+        Raises:
+            IndexError: If there is no such row.
+        """
+        if any(not 0 <= row < len(self) for row in rows):
+            raise IndexError(f"rows must be between 0 and {len(self) - 1}")
+        values: dict[int, dict[str, Any]] = {}
+        for group in sorted({row // ROW_GROUP for row in rows}):
+            here = [row for row in dict.fromkeys(rows) if row // ROW_GROUP == group]
+            places = [row - group * ROW_GROUP for row in here]
+            values |= zip(here, self._group(group).take(places).to_pylist(), strict=True)
+        return [_clip(row, values[row]) for row in rows]
+
+    def _group(self, number: int) -> pa.Table:
+        """Return a row group; the last ones used are kept."""
+        with self._lock:  # a ParquetFile is not for several threads
+            if number not in self._groups:
+                self._groups[number] = self._clips.read_row_group(number)
+            self._groups.move_to_end(number)
+            while len(self._groups) > _GROUPS_KEPT:
+                self._groups.popitem(last=False)
+            return self._groups[number]
+
+    def row(self, key: str) -> int | None:
+        """Return the row of a key, or None."""
+        try:
+            found = pc.index(self.column("key"), pa.scalar(key, pa.string())).as_py()
+        except (pa.ArrowInvalid, UnicodeEncodeError):  # half of a surrogate pair
+            return None
+        return None if found < 0 else int(found)
+
+    def facets(self) -> Facets:
+        """Return what the clips can be filtered by."""
+        return self._facets
+
+    @cached_property
+    def _facets(self) -> Facets:
+        durations = self.column("duration_s")
+        return Facets(
+            sources=_counts(self.column("source")),
+            licenses=_counts(self.column("license")),
+            splits=_counts(self.column("split")),
+            tags=_counts(pc.list_flatten(self.column("tags"))),
+            longest_s=float(pc.max(durations).as_py()),
+            total_s=float(pc.sum(durations).as_py()),
+        )
+
+    @cached_property
+    def texts(self) -> pa.Table:
+        """The K different texts, in the rows' order, with TEXT_SCHEMA."""
+        return pq.read_table(texts_file(self.folder, self.info.key))
+
+    def audio_file(self, row: int) -> Path | None:
+        """Return a clip's FLAC, or None where it is gone, or would lie outside of its manifest's folder."""
+        (clip,) = self.clips([row])
+        folder = Path(self.info.manifests[clip.manifest].folder).resolve()
+        path = (folder / clip.audio_path).resolve()
+        return path if path.is_relative_to(folder) and path.is_file() else None
+
+    def changed(self) -> list[str]:
+        """Return a sentence for each manifest that is not as it was when the index was made; none: []."""
+        return [said for manifest in self.info.manifests if (said := _changed(manifest))]
+
+    def load_model(self, model: Path | None = None, *, device: str = "cpu") -> Clap:
         """Return the model that made this index, for embedding queries.
 
         Args:
             model: Its folder, where it no longer lies where it lay.
+            device: Where it computes.
 
         Raises:
             IndexFolderError: If the model is gone, or is another one.
@@ -135,113 +245,54 @@ class Index:
             )
         from training.models.clap import Clap
 
-        return Clap.from_pretrained(folder)
+        return Clap.from_pretrained(folder, device=device)
+
+    def _check(self) -> None:
+        """Check that the files are of one index."""
+        info, shape = self.info, (self.info.num_clips, self.info.embed_dim)
+        names = set(self._clips.schema_arrow.names)
+        if absent := [name for name in CLIP_SCHEMA.names if name not in names]:
+            raise _damaged(self.folder, f"no column {absent[0]!r}")
+        found = {tuple(self.vectors.shape), tuple(self.codes.codes.shape), (self._clips.metadata.num_rows, shape[1])}
+        lengths = {len(self.codes.scale), len(self.codes.lost), len(self.codes.length)}
+        if found != {shape} or lengths != {info.num_clips} or len(self.text_vectors) != info.num_texts:
+            raise IndexFolderError(
+                f"{self.folder}: index.json speaks of {info.num_clips} clips x {info.embed_dim} and {info.num_texts} "
+                f"texts, the files hold {sorted(found)}; remove the folder and make the index again"
+            )
+        if self.vectors.dtype != _DTYPES[info.dtype] or self.codes.codes.dtype != torch.int8:
+            raise _damaged(self.folder, f"vectors of {self.vectors.dtype}")
+        if not texts_file(self.folder, info.key).is_file():
+            raise _damaged(self.folder, "its texts are missing")
 
 
-def build_index(
-    run: Path, manifest: Path, out: Path, *, progress: Callable[[int, int], None] = lambda done, total: None
-) -> tuple[IndexInfo, bool]:
-    """Embed every clip of a manifest and write the index.
-
-    Args:
-        run: A run folder, or a model folder.
-        manifest: A manifest, or its folder.
-        out: The index's folder; one that holds anything but an index is refused.
-        progress: Called with clips done and clips in all.
-
-    Returns:
-        What the index was made from, and whether anything had to be done.
-
-    Raises:
-        ConfigError: If the run holds no model.
-        IndexFolderError: If ``out`` is something else's, the manifest holds no clip or lacks audio, or the model is
-            broken.
-        ManifestError: If the manifest is not one.
-        AudioError: If a clip's audio cannot be decoded; no index is written then.
-    """
-    model_dir = model_folder(run)
-    clips = read_manifest(manifest).select(CLIP_COLUMNS)
-    if not len(clips):
-        raise IndexFolderError(f"{manifest}: the manifest holds no clip, so there is nothing to index")
-    hashes = model_hash(model_dir), manifest_hash(manifest)
-    key = hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
-    old = read_info(out)
-    if old is None and out.is_dir() and any(out.iterdir()):
-        raise IndexFolderError(f"{out} holds something that is not an index; choose another folder with --out")
-    folder = manifest_folder(manifest).resolve()
-    if old is not None and old.key == key and all(file.is_file() for file in _files(out, key)):
-        if (old.model, old.manifest) != (str(model_dir.resolve()), str(folder)):  # moved, but the same
-            old = IndexInfo(**(asdict(old) | {"model": str(model_dir.resolve()), "manifest": str(folder)}))
-            _write_info(out, old)
-        return old, False
-    paths = [folder / path for path in clips["audio_path"].to_pylist()]
-    if missing := [path for path in paths if not path.is_file()]:
-        raise IndexFolderError(
-            f"{manifest}: {len(missing)} of {len(paths)} audio files are missing, the first is {missing[0]}; "
-            "build the manifest again, or bring its audio folder"
-        )
-    from training.models.clap import Clap
-
-    model = Clap.from_pretrained(model_dir)
-    embeddings = model.embed_audio(_reported(paths, progress))
-    if not np.isfinite(embeddings).all():
-        raise IndexFolderError(f"{model_dir}: the model gives NaN or infinity; it is broken, train it again")
-    info = IndexInfo(
-        version=INDEX_VERSION,
-        key=key,
-        model=str(model_dir.resolve()),
-        model_sha256=hashes[0],
-        manifest=str(folder),
-        manifest_sha256=hashes[1],
-        num_clips=len(clips),
-        embed_dim=embeddings.shape[1],
-    )
-    embeddings_file, clips_file = _files(out, key)
-    with open_whole(embeddings_file) as file:
-        file.write(save({"embeddings": embeddings}))
-    with open_whole(clips_file) as file:
-        pq.write_table(clips, file)
-    _write_info(out, info)
-    if old is not None and old.key != key:
-        for stale in _files(out, old.key):
-            stale.unlink(missing_ok=True)
-    return info, True
+def _clip(row: int, values: dict[str, Any]) -> Clip:
+    del values["sha256"]
+    return Clip(row=row, **values | {name: tuple(values[name]) for name in ("tags", "captions")})
 
 
-def read_info(folder: Path) -> IndexInfo | None:
-    """Return what an index was made from, or None where the folder holds no index.
+def _counts(values: pa.ChunkedArray) -> dict[str, int]:
+    """Return each value and how often it is there, most first, alike ones by name."""
+    counted = [(each["values"], each["counts"]) for each in pc.value_counts(values).to_pylist()]
+    return dict(sorted(counted, key=lambda pair: (-pair[1], pair[0])))
 
-    Raises:
-        IndexFolderError: If index.json is not one of ours, or of another version.
-    """
-    path = folder / "index.json"
+
+def _changed(manifest: ManifestInfo) -> str:
+    """Return what became of a manifest since; "" if nothing did."""
+    path = Path(manifest.file)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
-        raise IndexFolderError(f"{path}: not JSON ({error}); remove the folder and make the index again") from error
-    version = values.get("version") if isinstance(values, dict) else None
-    if version != INDEX_VERSION:
-        raise IndexFolderError(
-            f"{path}: index version {version}, this code reads {INDEX_VERSION}; remove the folder and make it again"
-        )
-    try:
-        return IndexInfo(**values)
-    except TypeError as error:
-        raise IndexFolderError(f"{path}: {error}; remove the folder and make the index again") from error
+        status = path.stat()
+    except OSError:
+        return f"{path}: the manifest is gone, and with it the sounds perhaps"
+    if (status.st_size, status.st_mtime_ns) == (manifest.size, manifest.mtime_ns):
+        return ""
+    if manifest_hash(path) == manifest.sha256:
+        return ""
+    return f"{path}: the manifest has changed since it was indexed; run wavtext5k-search index again"
 
 
-def _reported(paths: Sequence[Path], progress: Callable[[int, int], None]) -> Iterator[Path]:
-    for done, path in enumerate(paths, start=1):
-        yield path
-        progress(done, len(paths))
+def _damaged(folder: Path, reason: str) -> IndexFolderError:
+    return IndexFolderError(f"{folder}: damaged ({reason}); remove the folder and make the index again")
 
 
-def _write_info(folder: Path, info: IndexInfo) -> None:
-    with open_whole(folder / "index.json", "w") as file:
-        file.write(json.dumps(asdict(info), indent=1) + "\n")
-
-
-def _files(folder: Path, key: str) -> tuple[Path, Path]:
-    return folder / f"embeddings-{key}.safetensors", folder / f"clips-{key}.parquet"
+__all__ = ["CLIP_SCHEMA", "ROW_GROUP", "TEXT_SCHEMA", "Clip", "Facets", "Index", "IndexFolderError"]

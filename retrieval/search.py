@@ -1,17 +1,27 @@
-"""Exact search: every clip is compared with the query, and ties fall to the earlier row, so results never waver."""
+"""Search: a text, a sound or a clip in, ranked clips out. Exact; ties fall to the earlier row, so results never waver.
+
+Everything here only reads the index, and may be called from several threads; the model may not.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval.index import Index
+from retrieval.exact import top_rows
+from retrieval.filters import Filters
+from retrieval.index import Clip, Index
 
 if TYPE_CHECKING:
     from training.models.clap import Clap
+
+MAX_TEXT = 1_000
+"""Characters of a query; models read the first 77 tokens or so."""
+_ALL = Filters()
+_INTERNAL = ("row", "manifest", "audio_path")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,83 +29,141 @@ class Hit:
     """One clip found.
 
     Attributes:
+        rank: From 1.
         score: Cosine similarity with the query, in [-1, 1].
-        audio: The clip's FLAC, absolute.
+        clip: The clip.
+        audio: Its FLAC, absolute; "" where the file is gone.
     """
 
     rank: int
-    clip_id: str
-    title: str
-    description: str
     score: float
-    duration_s: float
+    clip: Clip
     audio: str
-    license: str
-    attribution: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return rank, score, the clip's values and audio, flat, as ``--json`` prints them."""
+        clip = {name: value for name, value in asdict(self.clip).items() if name not in _INTERNAL}
+        return {"rank": self.rank, "score": self.score, **clip, "audio": self.audio}
 
 
-def top_rows(embeddings: np.ndarray, query: np.ndarray, *, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows nearest to a query and their cosine similarities, best first, ties to the lower row.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextHit:
+    """One text found for a sound.
 
-    Args:
-        embeddings: Unit vectors (N, D).
-        query: A unit vector (D,).
-        top: How many; all N where there are fewer.
+    Attributes:
+        rank: From 1.
+        score: Cosine similarity with the sound.
+        text: As the model was trained on such texts: a caption, or title and description joined.
+        count: How many clips have it.
+        key: The first of them.
+    """
+
+    rank: int
+    score: float
+    text: str
+    count: int
+    key: str
+
+
+def check_text(text: str) -> None:
+    """Check that a query can be one.
 
     Raises:
-        ValueError: If the shapes do not fit, ``top`` is under 1, or the query holds NaN.
+        ValueError: If it is empty, too long, or no Unicode.
     """
-    if query.shape != embeddings.shape[1:]:
-        raise ValueError(f"query must be of shape {embeddings.shape[1:]}, got {query.shape}")
-    if top < 1:
-        raise ValueError(f"top must be 1 or more, got {top}")
-    if not np.isfinite(query).all():
-        raise ValueError("query holds NaN or infinity")
-    scores = embeddings @ query.astype(embeddings.dtype)
-    top = min(top, len(scores))
-    if top < len(scores):
-        floor = np.partition(scores, len(scores) - top)[len(scores) - top]
-        rows = np.flatnonzero(scores >= floor)  # every tie at the edge takes part, so that the lower row wins it
-    else:
-        rows = np.arange(len(scores))
-    rows = rows[np.argsort(-scores[rows], kind="stable")][:top]
-    return rows, scores[rows]
+    if not text.strip():
+        raise ValueError("the text is empty; write what the sound should be, such as: a door creaks open")
+    if len(text) > MAX_TEXT:
+        raise ValueError(
+            f"the text has {len(text):,} characters, {MAX_TEXT:,} are allowed; "
+            "say in a sentence what the sound should be"
+        )
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise ValueError("the text is not valid Unicode; is the terminal's encoding UTF-8?")
 
 
-def search_text(index: Index, model: Clap, text: str, *, top: int = 10) -> list[Hit]:
+def embed_text(model: Clap, text: str) -> np.ndarray:
+    """Return the unit vector (D,) of a query.
+
+    Raises:
+        ValueError: See ``check_text``.
+    """
+    check_text(text)
+    vector: np.ndarray = model.embed_text([text])[0]
+    return vector
+
+
+def embed_sound(model: Clap, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Return the unit vector (D,) of a waveform (S,) at a rate in Hz.
+
+    Raises:
+        AudioError: If it is empty, or holds NaN or infinite samples.
+    """
+    vector: np.ndarray = model.embed_audio([waveform], sample_rate=sample_rate)[0]
+    return vector
+
+
+def search_text(index: Index, model: Clap, text: str, *, top: int = 10, filters: Filters = _ALL) -> list[Hit]:
     """Return the clips that a text describes best.
 
     Raises:
         ValueError: If the text is empty.
     """
-    if not text.strip():
-        raise ValueError("the query is empty; write what the sound should be, such as: a door creaks open")
-    return _hits(index, np.asarray(model.embed_text([text]))[0], top=top)
+    return search_vector(index, embed_text(model, text), top=top, filters=filters)
 
 
-def search_audio(index: Index, model: Clap, audio: Path, *, top: int = 10) -> list[Hit]:
+def search_audio(index: Index, model: Clap, audio: Path, *, top: int = 10, filters: Filters = _ALL) -> list[Hit]:
     """Return the clips that sound most like an audio file of any format and rate.
 
     Raises:
         AudioError: If the file is not audio.
     """
-    return _hits(index, np.asarray(model.embed_audio([audio]))[0], top=top)
+    return search_vector(index, model.embed_audio([audio])[0], top=top, filters=filters)
 
 
-def _hits(index: Index, query: np.ndarray, *, top: int) -> list[Hit]:
-    rows, scores = top_rows(index.embeddings, query, top=top)
-    found = index.clips.take(rows).to_pylist()
+def search_like(index: Index, key: str, *, top: int = 10, filters: Filters = _ALL) -> list[Hit]:
+    """Return the clips that sound most like a clip of the index, itself left out.
+
+    Raises:
+        KeyError: If the index has no such clip.
+    """
+    row = index.row(key)
+    if row is None:
+        raise KeyError(key)
+    return search_vector(index, index.vectors[row].float().numpy(), top=top, filters=filters, skip_row=row)
+
+
+def search_vector(
+    index: Index, vector: np.ndarray, *, top: int = 10, filters: Filters = _ALL, skip_row: int | None = None
+) -> list[Hit]:
+    """Return the clips nearest to a unit vector (D,), best first; fewer where the filters leave fewer.
+
+    Raises:
+        ValueError: If the vector is of another width or holds NaN, or ``top`` is under 1.
+    """
+    mask = filters.mask(index)
+    if skip_row is not None:
+        mask = np.ones(len(index), bool) if mask is None else mask
+        mask[skip_row] = False
+    ((rows, scores),) = top_rows(index.vectors, np.atleast_2d(vector), top=top, codes=index.codes, mask=mask)
     return [
-        Hit(
-            rank=rank,
-            clip_id=clip["clip_id"],
-            title=clip["title"],
-            description=clip["description"],
-            score=float(score),
-            duration_s=clip["duration_s"],
-            audio=str(Path(index.info.manifest) / clip["audio_path"]),
-            license=clip["license"],
-            attribution=clip["attribution"],
-        )
-        for rank, (clip, score) in enumerate(zip(found, scores, strict=True), start=1)
+        Hit(rank=rank, score=float(score), clip=clip, audio=str(index.audio_file(clip.row) or ""))
+        for rank, (clip, score) in enumerate(zip(index.clips(rows.tolist()), scores, strict=True), start=1)
+    ]
+
+
+def texts_for(index: Index, vector: np.ndarray, *, top: int = 5) -> list[TextHit]:
+    """Return the texts of the index that fit a sound's unit vector (D,) best; none where no clip has a text.
+
+    Raises:
+        ValueError: As ``search_vector``.
+    """
+    if not len(index.text_vectors):
+        return []
+    ((places, scores),) = top_rows(index.text_vectors, np.atleast_2d(vector), top=top)
+    texts = index.texts.take(places).to_pylist()
+    clips = index.clips([text["row"] for text in texts])
+    return [
+        TextHit(rank=rank, score=float(score), text=text["text"], count=text["clips"], key=clip.key)
+        for rank, (text, clip, score) in enumerate(zip(texts, clips, scores, strict=True), start=1)
     ]

@@ -1,112 +1,129 @@
-"""An index holds each clip's embedding, belongs to one model and one manifest, and is never taken half-written."""
+"""An open index gives vectors, clips, texts and facets, and an index that is damaged, moved or another's is named."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
+import torch
+from safetensors.numpy import load_file
 
-from curation.errors import AudioError, ConfigError
-from curation.manifest import write_manifest
-from retrieval.cli import app
-from retrieval.index import Index, IndexFolderError, build_index
-from retrieval.search import search_audio, search_text
+from curation.manifest import read_manifest, write_manifest
+from retrieval.building import build_index
+from retrieval.index import Index, IndexFolderError
+from retrieval.layout import vectors_file
 from tests.retrieval.conftest import write_clips, write_run
 from training.models.clap import Clap
 
 
-def invoke(*words: object) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    return done.exit_code, done.stdout, done.stderr
+@pytest.fixture
+def built(run: Path, manifest: Path, tmp_path: Path) -> Path:
+    build_index(run, manifest, tmp_path / "index")
+    return tmp_path / "index"
 
 
-def test_rows_are_the_models_embeddings_in_the_manifests_order(run: Path, manifest: Path, tmp_path: Path) -> None:
-    info, was_built = build_index(run, manifest, tmp_path / "index")
-    index = Index.open(tmp_path / "index")
-    assert was_built
-    assert (info.num_clips, info.embed_dim) == index.embeddings.shape == (7, 128)
-    assert index.clips["clip_id"].to_pylist() == [f"soundbible-{number}" for number in range(1, 8)]
+def test_rows_are_the_models_embeddings_in_the_manifests_order(run: Path, manifest: Path, built: Path) -> None:
+    index = Index.open(built)
+    assert index.embeddings.shape == (len(index), index.info.embed_dim) == (7, 128)
+    assert index.column("clip_id").to_pylist() == [f"soundbible-{number}" for number in range(1, 8)]
     model = Clap.from_pretrained(run)
     for row in (0, 3, 6):
-        expected = model.embed_audio([manifest / index.clips["audio_path"][row].as_py()])[0]
+        expected = model.embed_audio([manifest / index.clips([row])[0].audio_path])[0]
         assert np.abs(index.embeddings[row] - expected).max() < 1e-5
 
 
-def test_a_sound_finds_itself_and_a_text_ranks_every_clip(run: Path, manifest: Path, tmp_path: Path) -> None:
-    build_index(run, manifest, tmp_path / "index")
-    index = Index.open(tmp_path / "index")
-    model = index.load_model()
-    best, second = search_audio(index, model, manifest / "audio" / "soundbible-4.flac", top=2)
-    assert best.clip_id == "soundbible-4"
-    assert best.score == pytest.approx(1, abs=1e-5)
-    assert second.score < best.score
-    hits = search_text(index, model, "a tone", top=50)
-    assert [hit.rank for hit in hits] == list(range(1, 8))
-    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-    assert Path(hits[0].audio).is_file()
-    with pytest.raises(ValueError, match="the query is empty"):
-        search_text(index, model, "  ")
+def test_any_safetensors_reader_opens_the_vectors(built: Path) -> None:
+    index = Index.open(built)
+    tensors = load_file(vectors_file(built, index.info.key))
+    assert np.array_equal(tensors["embeddings"], index.embeddings)
+    assert tensors["codes"].dtype == np.int8
+    assert tensors["text_embeddings"].shape == (7, 128)
 
 
-def test_the_same_again_does_nothing_and_another_manifest_replaces_it(
-    run: Path, manifest: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "index"
-    build_index(run, manifest, out)
-    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    _, was_built = build_index(run, manifest, out)
-    assert not was_built
-    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
-    info, was_built = build_index(run, write_clips(tmp_path / "more", count=9), out)
-    assert was_built
-    assert info.num_clips == len(Index.open(out).clips) == 9
-    assert len(list(out.iterdir())) == 3, "the old index's files are gone"
+def test_texts_are_those_the_model_was_trained_with(run: Path, built: Path) -> None:
+    index = Index.open(built)
+    assert index.texts["text"].to_pylist() == [f"Tone {number}. A bell." for number in range(1, 8)]
+    expected = Clap.from_pretrained(run).embed_text(["Tone 3. A bell."])[0]
+    assert np.abs(index.text_vectors[2].numpy() - expected).max() < 1e-5
 
 
-def test_a_moved_model_and_manifest_are_found_again(run: Path, manifest: Path, tmp_path: Path) -> None:
-    out = tmp_path / "index"
-    here = shutil.copytree(run, tmp_path / "run")
-    build_index(here, manifest, out)
-    moved = here.rename(tmp_path / "elsewhere")
-    with pytest.raises(IndexFolderError, match=r"no model at .*--model"):
-        Index.open(out).load_model()
-    assert Index.open(out).load_model(moved).embed_dim == 128
-    _, was_built = build_index(moved, manifest, out)
-    assert not was_built, "the same model at another place needs no new embeddings"
-    Index.open(out).load_model()
+def test_a_clip_says_all_that_a_result_shows(manifest: Path, built: Path) -> None:
+    index = Index.open(built)
+    later, first = index.clips([4, 0])
+    assert (later.row, later.key, later.name, first.name) == (4, "soundbible-5", "Tone 5", "Tone 1")
+    assert (first.tags, first.license, first.duration_s) == (("bell", "metal"), "cc-by-3.0", 1.0)
+    assert index.audio_file(4) == (manifest / "audio" / "soundbible-5.flac").resolve()
+    assert index.row("soundbible-5") == 4
+    for unknown in ("", "soundbible-50", "../audio", "\udcff", "a" * 10_000):
+        assert index.row(unknown) is None
+    for row in (7, -1):
+        with pytest.raises(IndexError, match="between 0 and 6"):
+            index.clips([row])
 
 
-def test_another_model_is_refused(run: Path, manifest: Path, tmp_path: Path) -> None:
-    build_index(run, manifest, tmp_path / "index")
+def test_several_threads_may_ask(built: Path) -> None:
+    index = Index.open(built)
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(lambda row: (index.clips([row % 7])[0].title, index.facets().tags["bell"]), range(200)))
+    assert names == [(f"Tone {row % 7 + 1}", 7) for row in range(200)]
+
+
+def test_facets_count_what_there_is(run: Path, tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "some", count=3)
+    rows = read_manifest(folder).to_pylist()
+    rows[0] |= {"license": "cc0-1.0", "tags": ["bell"]}
+    rows[1] |= {"tags": [], "split": "test"}
+    write_manifest(folder, rows)
+    build_index(run, folder, tmp_path / "index")
+    facets = Index.open(tmp_path / "index").facets()
+    assert facets.licenses == {"cc-by-3.0": 2, "cc0-1.0": 1}
+    assert list(facets.tags.items()) == [("bell", 2), ("metal", 1)]
+    assert (facets.splits, facets.total_s) == ({"train": 2, "test": 1}, 3.0)
+
+
+def test_no_path_outside_the_manifests_folder_is_given(run: Path, manifest: Path, built: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.flac").write_bytes(b"secret")
+    sound = manifest / "audio" / "soundbible-2.flac"
+    sound.unlink()
+    assert Index.open(built).audio_file(1) is None, "a file that is gone"
+    sound.symlink_to(tmp_path / "secret.flac")
+    assert Index.open(built).audio_file(1) is None, "a link that leads outside"
+    (clips,) = built.glob("clips-*.parquet")
+    table = pq.read_table(clips)
+    for path in ("../secret.flac", str(tmp_path / "secret.flac"), "audio/../../secret.flac", "audio", ""):
+        paths = pa.array([path, *table["audio_path"].to_pylist()[1:]])
+        pq.write_table(table.set_column(table.column_names.index("audio_path"), "audio_path", paths), clips)
+        assert Index.open(built).audio_file(0) is None, path
+
+
+def test_a_changed_manifest_is_told_and_one_merely_touched_is_not(manifest: Path, built: Path) -> None:
+    assert Index.open(built).changed() == []
+    file = manifest / "manifest.parquet"
+    os.utime(file, ns=(1, 1))
+    assert Index.open(built).changed() == []
+    write_manifest(manifest, read_manifest(file).to_pylist()[:-1])
+    (said,) = Index.open(built).changed()
+    assert f"{file}: the manifest has changed since it was indexed" in said
+    file.unlink()
+    (said,) = Index.open(built).changed()
+    assert "the manifest is gone" in said
+
+
+def test_another_model_is_refused(built: Path, tmp_path: Path) -> None:
     other = write_run(tmp_path / "other", seed=1)
     with pytest.raises(IndexFolderError, match="is not the model that made this index"):
-        Index.open(tmp_path / "index").load_model(other)
+        Index.open(built).load_model(other)
 
 
-def test_what_cannot_be_indexed_is_named(run: Path, manifest: Path, tmp_path: Path) -> None:
-    out = tmp_path / "index"
-    with pytest.raises(ConfigError, match="not a run"):
-        build_index(tmp_path, manifest, out)
-    write_manifest(tmp_path / "empty", [])
-    with pytest.raises(IndexFolderError, match="holds no clip"):
-        build_index(run, tmp_path / "empty", out)
-    (manifest / "audio" / "soundbible-3.flac").unlink()
-    with pytest.raises(IndexFolderError, match=r"1 of 7 audio files are missing.*soundbible-3\.flac"):
-        build_index(run, manifest, out)
-    (manifest / "audio" / "soundbible-3.flac").write_bytes(b"fLaC and no more")
-    with pytest.raises(AudioError, match=r"soundbible-3\.flac"):
-        build_index(run, manifest, out)
-    assert not out.exists(), "nothing half-written"
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
-    with pytest.raises(IndexFolderError, match="holds something that is not an index"):
-        build_index(run, manifest, tmp_path / "photos")
+def rewrite(out: Path, **changes: object) -> None:
+    values = json.loads((out / "index.json").read_text())
+    (out / "index.json").write_text(json.dumps(values | changes))
 
 
 @pytest.mark.parametrize(
@@ -114,53 +131,34 @@ def test_what_cannot_be_indexed_is_named(run: Path, manifest: Path, tmp_path: Pa
     [
         (lambda out: (out / "index.json").unlink(), "is not an index"),
         (lambda out: (out / "index.json").write_text("{"), "not JSON"),
-        (lambda out: (out / "index.json").write_text('{"version": 99}'), "index version 99, this code reads 1"),
-        (lambda out: (out / "index.json").write_text('{"version": 1}'), "missing"),
-        (lambda out: next(out.glob("*.safetensors")).write_bytes(b"short"), "damaged"),
-        (lambda out: next(out.glob("*.parquet")).unlink(), "damaged"),
-        (
-            lambda out: pq.write_table(pa.table({"clip_id": ["a"]}), next(out.glob("*.parquet"))),
-            "no column 'source'",
-        ),
+        (lambda out: (out / "index.json").write_text("[" * 100_000), "not JSON"),
+        (lambda out: (out / "index.json").write_text('{"version": 99}'), "index version 99, this code reads 2"),
+        (lambda out: (out / "index.json").write_text('{"version": 2}'), "manifests"),
+        (lambda out: rewrite(out, num_clips="7"), "num_clips must be int, got '7'"),
+        (lambda out: rewrite(out, manifests=[]), "names no manifest"),
+        (lambda out: rewrite(out, key="../x"), "no key"),
+        (lambda out: rewrite(out, dtype="float8"), "unknown dtype"),
+        (lambda out: rewrite(out, num_clips=8), "speaks of 8 clips"),
+        (lambda out: rewrite(out, num_texts=1), "and 1 texts"),
+        (lambda out: rewrite(out, dtype="bfloat16"), "vectors of torch.float32"),
+        (lambda out: next(out.glob("vectors*")).write_bytes(b"short"), "damaged"),
+        (lambda out: os.truncate(next(out.glob("vectors*")), 5000), "damaged"),
+        (lambda out: next(out.glob("clips*")).unlink(), "damaged"),
+        (lambda out: next(out.glob("texts*")).unlink(), "its texts are missing"),
+        (lambda out: os.truncate(next(out.glob("clips*")), 5000), "damaged"),
+        (lambda out: pq.write_table(pa.table({"key": ["a"]}), next(out.glob("clips*"))), "no column 'manifest'"),
     ],
 )
-def test_a_damaged_index_is_named(run: Path, manifest: Path, tmp_path: Path, harm: object, message: str) -> None:
-    out = tmp_path / "index"
-    build_index(run, manifest, out)
-    harm(out)  # type: ignore[operator]
+def test_a_damaged_index_is_named(built: Path, harm: object, message: str) -> None:
+    harm(built)  # type: ignore[operator]
     with pytest.raises(IndexFolderError, match=message):
-        Index.open(out)
+        Index.open(built)
 
 
-def test_the_commands(run: Path, manifest: Path, tmp_path: Path) -> None:
-    out = tmp_path / "index"
-    code, shown, _ = invoke("index", run, manifest, "--out", out)
-    assert (code, shown.split()[:4]) == (0, ["indexed", "7", "clips", "x"])
-    assert invoke("index", run, manifest, "--out", out)[1].startswith("up to date 7 clips")
-    code, shown, _ = invoke("query", out, "a tone", "--top", 3)
-    assert code == 0
-    assert [line.split()[0] for line in shown.splitlines()[::2]] == ["1", "2", "3"]
-    code, shown, _ = invoke("query", out, "--audio", manifest / "audio" / "soundbible-2.flac", "--json")
-    assert json.loads(shown)[0]["clip_id"] == "soundbible-2"
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        ((), 2, "either a text or --audio"),
-        (("a", "--audio", "b.wav"), 2, "either a text or --audio"),
-        ((" ",), 2, "the text is empty"),
-        (("\udcff",), 2, "not valid Unicode"),
-        (("--audio", "/tmp"), 1, "not a file"),
-        (("a", "--top", "0"), 2, "top"),
-        (("--audio", "no.wav"), 1, "no.wav: no such file"),
-        (("--audio", __file__), 1, "not audio"),
-    ],
-)
-def test_wrong_queries_end_with_a_line_and_a_code(
-    run: Path, manifest: Path, tmp_path: Path, words: tuple[str, ...], code: int, message: str
-) -> None:
-    build_index(run, manifest, tmp_path / "index")
-    found, shown, said = invoke("query", tmp_path / "index", *words)
-    assert (found, shown) == (code, "")
-    assert message in said
+def test_bfloat16_takes_half_the_room_and_ranks_alike(run: Path, manifest: Path, built: Path, tmp_path: Path) -> None:
+    build_index(run, manifest, tmp_path / "half", dtype="bfloat16")
+    half, whole = Index.open(tmp_path / "half"), Index.open(built)
+    assert (half.vectors.dtype, half.text_vectors.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert np.abs(half.embeddings - whole.embeddings).max() < 2**-8
+    with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, got 'float16'"):
+        build_index(run, manifest, tmp_path / "half", dtype="float16")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from curation.audio import resample
 from curation.errors import AudioError, ConfigError
-from tests.support.audio import write_waveform
+from tests.support.audio import write_tone, write_waveform
 from tests.training.clips import SAMPLE_RATE, small_config, tone
 from training.checkpoint import is_whole, model_hash
 from training.models.build import build_clap, new_clap
@@ -59,6 +59,16 @@ def test_the_same_sound_gives_the_same_vector_whatever_the_batch(model, sounds):
     assert np.abs(together - alone).max() < 1e-5
     assert np.abs(together - model.embed_audio(iter(sounds), batch_size=3)).max() < 1e-5
     assert np.abs(model.embed_text(TEXTS) - model.embed_text(TEXTS, batch_size=1)).max() < 1e-5
+
+
+def test_decoding_ahead_changes_nothing(model, tmp_path):
+    files = [tmp_path / f"{number}.wav" for number in range(7)]
+    for number, file in enumerate(files):
+        write_tone(file, seconds=0.2 + 0.3 * number, freq=300.0 + 100 * number)
+    expected = model.embed_audio(files, batch_size=4)
+    assert np.array_equal(model.embed_audio(files, batch_size=4, decode_threads=3), expected)
+    with pytest.raises(AudioError, match="gone.wav"):
+        model.embed_audio([*files, tmp_path / "gone.wav"], decode_threads=3)
 
 
 def test_training_mode_does_not_matter_and_comes_back(model, sounds):

@@ -12,9 +12,11 @@ its own rate to that of each encoder's front end, as it is in training.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 
 from curation.audio import load_waveform, resample
 from curation.errors import AudioError, WavTextError
+from training.models.ahead import ahead
 from training.models.audio_tower import AudioTower, width
 from training.models.projections import make_projection
 from training.models.text import TextEncoder
@@ -144,18 +147,25 @@ class Clap(nn.Module):
 
     @torch.inference_mode()
     def embed_audio(
-        self, sounds: Iterable[Sound], *, batch_size: int = 32, sample_rate: int | None = None
+        self,
+        sounds: Iterable[Sound],
+        *,
+        batch_size: int = 32,
+        sample_rate: int | None = None,
+        decode_threads: int | None = None,
     ) -> np.ndarray:
         """Return the embeddings (N, D) of sounds of any length: rows of unit L2 norm.
 
         They are float32, or float64 if the weights are.
-        Deterministic; the module docstring states the rule for short and long sounds. Sounds are taken one by one,
-        so a generator over a large collection is never held in memory as a whole.
+        Deterministic; the module docstring states the rule for short and long sounds. Sounds are taken one by one, and
+        a few ahead, so a generator over a large collection is never held in memory as a whole.
 
         Args:
             sounds: Waveforms (S,) of floats in [-1, 1], or audio files of any rate.
             batch_size: Windows encoded at once; changes speed and memory only.
             sample_rate: Of the waveforms, Hz; None: the model's. Files have their own.
+            decode_threads: Threads that decode ahead of the model. None: none where the model is on the CPU, which
+                its own threads keep busy, and up to 8 where it is on a GPU, which would wait.
 
         Raises:
             AudioError: If a file gives no sound, or a waveform is empty or has NaN or infinite values.
@@ -171,17 +181,13 @@ class Clap(nn.Module):
             raise TypeError("sounds must be a list of waveforms or files, got one path: embed_audio([path])")
         with self._embedding():
             averages = [_Average(self.audio, names, batch_size) for names in self.audio.readings().values()]
-            count = 0
-            for count, sound in enumerate(sounds, start=1):
-                if not isinstance(sound, Path | str):
-                    sound = _checked_waveform(sound, count - 1)
-                at_rate: dict[int, np.ndarray] = {}
+            rates = {average.sample_rate for average in averages}
+            threads = self._decode_threads() if decode_threads is None else decode_threads
+            heard = partial(_heard, rates=rates, source_rate=sample_rate or self.sample_rate)
+            for at_rate in ahead(heard, enumerate(sounds), threads=threads):
                 for average in averages:
-                    rate = average.sample_rate
-                    if rate not in at_rate:
-                        at_rate[rate] = _at(rate, sound, source_rate=sample_rate or self.sample_rate)
-                    average.add(at_rate[rate])
-            if count == 0:
+                    average.add(at_rate[average.sample_rate])
+            if not averages[0].counts:
                 return np.zeros((0, self.embed_dim), np.float32)
             outputs = {name: output for average in averages for name, output in average.result().items()}
             joined = torch.cat([outputs[name] for name in self.audio.encoders], dim=1)
@@ -275,6 +281,9 @@ class Clap(nn.Module):
         model.embed_dtype = None if dtype == torch.float32 else dtype
         return model
 
+    def _decode_threads(self) -> int:
+        return 0 if self._device.type == "cpu" else min(os.cpu_count() or 1, 8)
+
     @property
     def _device(self) -> torch.device:
         return self.logit_scale.device
@@ -295,6 +304,14 @@ def _checked_waveform(sound: np.ndarray | Tensor, index: int) -> np.ndarray:
         bad = np.flatnonzero(~np.isfinite(waveform))
         raise AudioError(f"sound {index} has {len(bad)} NaN or infinite samples, the first at {bad[0]}")
     return waveform.astype(np.float32)
+
+
+def _heard(sound: tuple[int, Sound], *, rates: Iterable[int], source_rate: int) -> dict[int, np.ndarray]:
+    """Return the waveform (S,) of a sound, given with its number, by rate."""
+    number, given = sound
+    if not isinstance(given, Path | str):
+        given = _checked_waveform(given, number)
+    return {rate: _at(rate, given, source_rate=source_rate) for rate in rates}
 
 
 def _at(rate: int, sound: np.ndarray | Path | str, *, source_rate: int) -> np.ndarray:
