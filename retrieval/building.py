@@ -135,7 +135,7 @@ def build_index(
         if old is not None and (old.model_sha256, old.dtype) == (sha256, dtype):
             _take_over(store, out)
         embedded = _embed(store, model, clips, texts, read, progress)
-        _write(out, info, store, clips, texts)
+        write_index(out, info, store, clips, texts)
         store.remove()
         for stale in stale_files(out, key):
             stale.unlink()
@@ -269,7 +269,7 @@ def _take_over(store: VectorStore, out: Path) -> None:
     try:
         index = Index.open(out)
         store.add(index.column("sha256").to_pylist(), index.vectors)
-        store.add(map(_text_key, index.texts["text"].to_pylist()), index.text_vectors)
+        store.add(map(text_key, index.texts["text"].to_pylist()), index.text_vectors)
     except (WavTextError, OSError, pa.ArrowInvalid):
         return
 
@@ -303,20 +303,20 @@ def _embed(
     embedded = store.fill(
         sounds, lambda places: model.embed_audio(reported("clips", [paths[p] for p in places])), batch=BATCH
     )
-    counts["texts"] = sum(_text_key(text) not in store for text in words)
-    store.fill([_text_key(text) for text in words], embed_texts, batch=BATCH)
+    counts["texts"] = sum(text_key(text) not in store for text in words)
+    store.fill([text_key(text) for text in words], embed_texts, batch=BATCH)
     return embedded
 
 
-def _text_key(text: str) -> str:
+def text_key(text: str) -> str:
     return "text " + hashlib.sha256(text.encode()).hexdigest()
 
 
-def _write(out: Path, info: IndexInfo, store: VectorStore, clips: pa.Table, texts: pa.Table) -> None:
+def write_index(out: Path, info: IndexInfo, store: VectorStore, clips: pa.Table, texts: pa.Table) -> None:
     """Write the files of an index, index.json last."""
     dtype, num, dim = _DTYPES[info.dtype], info.num_clips, info.embed_dim
     sounds = clips["sha256"].to_pylist()
-    words = [_text_key(text) for text in texts["text"].to_pylist()]
+    words = [text_key(text) for text in texts["text"].to_pylist()]
     small = [(part.scale, part.lost, part.length) for part in map(encode, store.rows(sounds))]
     tensors: dict[str, Pieces] = {
         name: (torch.float32, (num,), [values[place] for values in small])

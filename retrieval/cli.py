@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from curation.errors import exit_on_error
+from retrieval.approximate_cli import approximate
 from retrieval.index_cli import index
 from retrieval.query_cli import query
 
@@ -39,6 +40,7 @@ app.command(epilog="Example: wavtext5k-search index runs/demo/run runs/demo/cura
 app.command(epilog='Example: wavtext5k-search query runs/demo/index "rain on a roof" --top 5 --max-s 3')(
     exit_on_error()(query)
 )
+app.command(epilog="Example: wavtext5k-search approximate data/index")(exit_on_error()(approximate))
 
 
 def main() -> None:

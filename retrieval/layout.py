@@ -4,6 +4,7 @@
     vectors-<key>.safetensors       embeddings (N, D), their codes, text_embeddings (K, D)
     clips-<key>.parquet             which clip each row is: CLIP_SCHEMA
     texts-<key>.parquet             the K different texts of the clips: TEXT_SCHEMA
+    faiss-<key>.index               cells for approximate search, where they were asked for
     parts/                          batches of a build that is under way, or was stopped
 
 The key comes from the hashes of the model and of the manifests, so files of two builds never mix.
@@ -116,7 +117,7 @@ def texts_file(folder: Path, key: str) -> Path:
 
 def stale_files(folder: Path, key: str | None) -> list[Path]:
     """Return the files in a folder that are an index's, of this version or an earlier one, but not of this key."""
-    kinds = ("vectors-*.safetensors", "embeddings-*.safetensors", "clips-*.parquet", "texts-*.parquet")
+    kinds = ("vectors-*.safetensors", "embeddings-*.safetensors", "clips-*.parquet", "texts-*.parquet", "faiss-*.index")
     return [file for kind in kinds for file in folder.glob(kind) if key is None or not file.stem.endswith(f"-{key}")]
 
 

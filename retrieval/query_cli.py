@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from retrieval.filters import Filters
     from retrieval.index import Index
-    from retrieval.search import Hit
+    from retrieval.search import Hit, Ranked
 
 
 def query(
@@ -32,6 +32,9 @@ def query(
     split: Annotated[list[str] | None, typer.Option(help="Only of this split; again: or of this one.")] = None,
     min_s: Annotated[float | None, typer.Option(help="Only clips of so many seconds at least.")] = None,
     max_s: Annotated[float | None, typer.Option(help="Only clips of so many seconds at most.")] = None,
+    probes: Annotated[
+        int | None, typer.Option(min=1, help="Search approximately, in so many cells (see approximate).")
+    ] = None,
     model: Annotated[Path | None, typer.Option(help="The model's folder, where it was moved.")] = None,
     stale: Annotated[bool, typer.Option("--stale", help="Search although a manifest has changed since.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
@@ -67,7 +70,7 @@ def query(
         lines = [f"{hit.rank:3d}  {hit.score:+.3f}  {hit.count:4d} clips  {hit.text}" for hit in found]
         print(json.dumps([asdict(hit) for hit in found]) if as_json else "\n".join(lines) or "no clip has a text")
         return
-    hits = search_vector(opened, vector, top=top, filters=filters, skip_row=row)
+    hits = search_vector(opened, vector, top=top, filters=filters, skip_row=row, ranked=_ranked(opened, probes))
     if as_json:
         print(json.dumps([hit.as_dict() for hit in hits]))
     elif not hits:
@@ -129,6 +132,17 @@ def _vector(
         raise AudioError(f"{audio}: " + ("not a file" if audio.exists() else "no such file"))
     clap = index.load_model(model)
     return None, clap.embed_audio([audio])[0] if audio is not None else embed_text(clap, str(text))
+
+
+def _ranked(index: Index, probes: int | None) -> Ranked | None:
+    """Return the approximate way to rank, if that was asked for."""
+    if probes is None:
+        return None
+    from functools import partial
+
+    from retrieval.approximate import Cells
+
+    return partial(Cells(index).search, probes=probes)
 
 
 def _print_hit(hit: Hit) -> None:

@@ -6,8 +6,9 @@ Everything here only reads the index, and may be called from several threads; th
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -133,10 +134,33 @@ def search_like(index: Index, key: str, *, top: int = 10, filters: Filters = _AL
     return search_vector(index, index.vectors[row].float().numpy(), top=top, filters=filters, skip_row=row)
 
 
+class Ranked(Protocol):
+    """What ranks the rows of an index for queries (Q, D): ``exact.top_rows`` of it, or ``approximate.Cells.search``."""
+
+    def __call__(
+        self, queries: np.ndarray, *, top: int, mask: np.ndarray | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return rows and scores for each query, best first."""
+
+
 def search_vector(
-    index: Index, vector: np.ndarray, *, top: int = 10, filters: Filters = _ALL, skip_row: int | None = None
+    index: Index,
+    vector: np.ndarray,
+    *,
+    top: int = 10,
+    filters: Filters = _ALL,
+    skip_row: int | None = None,
+    ranked: Ranked | None = None,
 ) -> list[Hit]:
     """Return the clips nearest to a unit vector (D,), best first; fewer where the filters leave fewer.
+
+    Args:
+        index: The index.
+        vector: The query.
+        top: How many.
+        filters: Which clips may be found.
+        skip_row: One that may not.
+        ranked: Another way to rank than the exact one.
 
     Raises:
         ValueError: If the vector is of another width or holds NaN, or ``top`` is under 1.
@@ -145,7 +169,8 @@ def search_vector(
     if skip_row is not None:
         mask = np.ones(len(index), bool) if mask is None else mask
         mask[skip_row] = False
-    ((rows, scores),) = top_rows(index.vectors, np.atleast_2d(vector), top=top, codes=index.codes, mask=mask)
+    ranked = ranked or partial(top_rows, index.vectors, codes=index.codes)
+    ((rows, scores),) = ranked(np.atleast_2d(vector), top=top, mask=mask)
     return [
         Hit(rank=rank, score=float(score), clip=clip, audio=str(index.audio_file(clip.row) or ""))
         for rank, (clip, score) in enumerate(zip(index.clips(rows.tolist()), scores, strict=True), start=1)
