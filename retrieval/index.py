@@ -42,9 +42,9 @@ from training.checkpoint import model_folder, model_hash
 if TYPE_CHECKING:
     from training.models.clap import Clap
 
-ROW_GROUP = 4096
+ROW_GROUP = 1024
 """Rows of the row map that are read at once to show one."""
-_GROUPS_KEPT = 32
+_GROUPS_KEPT = 128
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
