@@ -263,6 +263,7 @@ def render_report(report: dict[str, Any], out: Path) -> str:
         lines += [f"  {hit['score']:+.3f}  {hit['clip_id']:<20} {hit['title']}" for hit in query["best"]]
     stages = ", ".join(f"{name} {value:.0f}" for name, value in report["seconds"].items())
     search = shlex.join([f"{_bin()}wavtext5k-search", "query", f"{out}/index", "a dog barks twice"])
+    page = shlex.join([f"{_bin()}wavtext5k-search", "serve", f"{out}/index", "--open"])
     lines += [
         "",
         f"took      {sum(report['seconds'].values()):5.0f} s: {stages}",
@@ -270,6 +271,7 @@ def render_report(report: dict[str, Any], out: Path) -> str:
         f"wrote     {out}/raw/  {out}/curated/  {out}/run/  {out}/index/",
         f"          {out}/report.json  {out}/report.png",
         f"now try   {search}",
+        f"or        {page}    (a page in the browser)",
     ]
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -108,6 +109,7 @@ class Index:
     codes: Codes
     text_vectors: Tensor
     _clips: pq.ParquetFile
+    _texts: pq.ParquetFile
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _columns: dict[str, pa.ChunkedArray] = field(default_factory=dict)
     _groups: OrderedDict[int, pa.Table] = field(default_factory=OrderedDict)
@@ -135,6 +137,7 @@ class Index:
                     codes=Codes(**{name: tensors.get_tensor(name) for name in ("codes", "scale", "lost", "length")}),
                     text_vectors=tensors.get_tensor("text_embeddings"),
                     _clips=pq.ParquetFile(clips_file(folder, info.key), memory_map=True),
+                    _texts=pq.ParquetFile(texts_file(folder, info.key), memory_map=True),
                 )
         except (OSError, SafetensorError, pa.ArrowInvalid) as error:
             raise _damaged(folder, str(error)) from error
@@ -209,7 +212,7 @@ class Index:
     @cached_property
     def texts(self) -> pa.Table:
         """The K different texts, in the rows' order, with TEXT_SCHEMA."""
-        return pq.read_table(texts_file(self.folder, self.info.key))
+        return self._texts.read()
 
     def audio_file(self, row: int) -> Path | None:
         """Return a clip's FLAC, or None where it is gone, or would lie outside of its manifest's folder."""
@@ -219,8 +222,12 @@ class Index:
         return path if path.is_relative_to(folder) and path.is_file() else None
 
     def changed(self) -> list[str]:
-        """Return a sentence for each manifest that is not as it was when the index was made; none: []."""
-        return [said for manifest in self.info.manifests if (said := _changed(manifest))]
+        """Return a sentence for all that is not as it was when the index was made, or opened; nothing: []."""
+        said = [_changed(manifest) for manifest in self.info.manifests]
+        with suppress(IndexFolderError, OSError):
+            if (now := read_info(self.folder)) is not None and now.key != self.info.key:
+                said.append(f"{self.folder}: the index has been made again since it was opened; open it again")
+        return [each for each in said if each]
 
     def load_model(self, model: Path | None = None, *, device: str = "cpu") -> Clap:
         """Return the model that made this index, for embedding queries.
@@ -250,20 +257,22 @@ class Index:
     def _check(self) -> None:
         """Check that the files are of one index."""
         info, shape = self.info, (self.info.num_clips, self.info.embed_dim)
-        names = set(self._clips.schema_arrow.names)
-        if absent := [name for name in CLIP_SCHEMA.names if name not in names]:
+        names = {*self._clips.schema_arrow.names, *self._texts.schema_arrow.names}
+        if absent := [name for name in (*CLIP_SCHEMA.names, *TEXT_SCHEMA.names) if name not in names]:
             raise _damaged(self.folder, f"no column {absent[0]!r}")
         found = {tuple(self.vectors.shape), tuple(self.codes.codes.shape), (self._clips.metadata.num_rows, shape[1])}
         lengths = {len(self.codes.scale), len(self.codes.lost), len(self.codes.length)}
-        if found != {shape} or lengths != {info.num_clips} or len(self.text_vectors) != info.num_texts:
+        if (
+            found != {shape}
+            or lengths != {info.num_clips}
+            or {len(self.text_vectors), self._texts.metadata.num_rows} != {info.num_texts}
+        ):
             raise IndexFolderError(
                 f"{self.folder}: index.json speaks of {info.num_clips} clips x {info.embed_dim} and {info.num_texts} "
                 f"texts, the files hold {sorted(found)}; remove the folder and make the index again"
             )
         if self.vectors.dtype != _DTYPES[info.dtype] or self.codes.codes.dtype != torch.int8:
             raise _damaged(self.folder, f"vectors of {self.vectors.dtype}")
-        if not texts_file(self.folder, info.key).is_file():
-            raise _damaged(self.folder, "its texts are missing")
 
 
 def _clip(row: int, values: dict[str, Any]) -> Clip:
