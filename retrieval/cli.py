@@ -11,6 +11,7 @@ from curation.errors import exit_on_error
 from retrieval.approximate_cli import approximate
 from retrieval.index_cli import index
 from retrieval.query_cli import query
+from retrieval.serve_cli import serve
 
 app = typer.Typer(
     epilog='Example: wavtext5k-search query runs/demo/index "a low bell struck twice"',
@@ -41,6 +42,7 @@ app.command(epilog='Example: wavtext5k-search query runs/demo/index "rain on a r
     exit_on_error()(query)
 )
 app.command(epilog="Example: wavtext5k-search approximate data/index")(exit_on_error()(approximate))
+app.command(epilog="Example: wavtext5k-search serve runs/demo/index --open")(exit_on_error()(serve))
 
 
 def main() -> None:

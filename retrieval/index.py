@@ -276,7 +276,7 @@ class Index:
 
 
 def _clip(row: int, values: dict[str, Any]) -> Clip:
-    del values["sha256"]
+    values = {name: value for name, value in values.items() if name != "sha256"}
     return Clip(row=row, **values | {name: tuple(values[name]) for name in ("tags", "captions")})
 
 

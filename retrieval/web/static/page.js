@@ -1,0 +1,142 @@
+// What the page does beyond what a browser does by itself: one sound at a time, keys, copying, dropping a file.
+// Everything else works without it. No library, no state beyond the page.
+"use strict";
+
+const $ = (selector, within = document) => within.querySelector(selector);
+const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
+const live = $("#live");
+
+document.documentElement.classList.add("scripted");
+
+// A reader of the screen hears what was found, though the whole page is new.
+if (live) {
+  const line = $("#count") || $(".message h1");
+  setTimeout(() => { if (line) live.textContent = line.textContent; }, 300);
+}
+
+// Playing one stops the others.
+document.addEventListener("play", (event) => {
+  for (const audio of $$("audio")) if (audio !== event.target) audio.pause();
+}, true);
+
+// Keys: "/" the query; arrows, j and k from clip to clip; space and enter play and stop.
+const clips = $$(".clip");
+const keys = $("#keys");
+if (keys) keys.hidden = false;
+
+function isTyping(target) {
+  return target.closest("input:not([type=checkbox]), textarea, select, audio, [contenteditable]") !== null;
+}
+
+function move(step) {
+  const here = clips.indexOf(document.activeElement.closest(".clip"));
+  const next = here < 0 ? (step > 0 ? 0 : -1) : here + step;
+  if (!clips[next]) return false;
+  clips[next].focus({ preventScroll: true });
+  clips[next].scrollIntoView({ block: "nearest" });
+  return true;
+}
+
+function toggle(clip) {
+  const audio = $("audio", clip);
+  if (!audio) return;
+  if (audio.paused) audio.play().catch(() => say("This sound cannot be played."));
+  else audio.pause();
+}
+
+function say(text) {
+  if (live) live.textContent = text;
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || isTyping(event.target)) return;
+  if (event.key === "/") {
+    const query = $("#q");
+    if (!query) return;
+    query.focus();
+    query.select();
+  } else if (event.key === "ArrowDown" || event.key === "j") {
+    if (!move(1)) return;
+  } else if (event.key === "ArrowUp" || event.key === "k") {
+    if (!move(-1)) return;
+  } else if ((event.key === " " || event.key === "Enter") && event.target.matches(".clip")) {
+    if (!event.repeat) toggle(event.target);
+  } else {
+    return;
+  }
+  event.preventDefault();
+});
+
+// The line that gives credit.
+async function copy(field) {
+  try {
+    await navigator.clipboard.writeText(field.value);
+    return true;
+  } catch {
+    field.select(); // a page that is not from this machine may not write by itself, but may be asked to
+    return document.execCommand("copy");
+  }
+}
+
+for (const button of $$(".copy")) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    const done = await copy($("input", button.parentElement));
+    button.textContent = done ? "Copied" : "Press Ctrl+C";
+    say(done ? "Credit line copied." : "The line is selected: press Ctrl+C.");
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+}
+
+// Uploading: a file may be dropped anywhere on the page.
+const upload = $("#upload");
+if (upload) {
+  const input = $("#sound", upload);
+  const button = $("button", upload);
+  const problem = $("#upload-problem", upload);
+  const label = button.textContent;
+  const most = Number(upload.dataset.maxBytes);
+  const hasFiles = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
+
+  const isFit = () => {
+    const [file] = input.files;
+    problem.textContent = file && file.size > most
+      ? `That file has ${Math.ceil(file.size / 1048576)} MB; at most ${Math.floor(most / 1048576)} are taken. Cut out the part that matters.`
+      : "";
+    return !problem.textContent;
+  };
+
+  input.addEventListener("change", isFit);
+  upload.addEventListener("submit", (event) => {
+    if (!isFit()) {
+      event.preventDefault();
+      return;
+    }
+    button.disabled = true;
+    button.textContent = "Listening…";
+    say("Listening to the sound.");
+  });
+  window.addEventListener("pageshow", () => {
+    button.disabled = false;
+    button.textContent = label;
+  });
+  document.addEventListener("dragover", (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = "copy";
+    $("details", upload).open = true;
+    document.body.classList.add("dropping");
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) document.body.classList.remove("dropping");
+  });
+  document.addEventListener("drop", (event) => {
+    document.body.classList.remove("dropping");
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    const one = new DataTransfer();
+    one.items.add(event.dataTransfer.files[0]);
+    input.files = one.files;
+    if (isFit()) upload.requestSubmit();
+  });
+}
