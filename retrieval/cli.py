@@ -9,6 +9,7 @@ import typer
 
 from curation.errors import exit_on_error
 from retrieval.approximate_cli import approximate
+from retrieval.export_cli import export
 from retrieval.index_cli import index
 from retrieval.query_cli import query
 from retrieval.serve_cli import serve
@@ -43,6 +44,9 @@ app.command(epilog='Example: wavtext5k-search query runs/demo/index "rain on a r
 )
 app.command(epilog="Example: wavtext5k-search approximate data/index")(exit_on_error()(approximate))
 app.command(epilog="Example: wavtext5k-search serve runs/demo/index --open")(exit_on_error()(serve))
+app.command(epilog="Example: wavtext5k-search export runs/demo/run --to onnx --out runs/demo/onnx")(
+    exit_on_error()(export)
+)
 
 
 def main() -> None:

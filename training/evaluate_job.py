@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from curation.errors import ConfigError
-from training.checkpoint import load_model, model_folder
+from training.checkpoint import load_model, model_folder, model_hash
 from training.data import Clip
 from training.device import choose_device
 from training.embeddings import Embeddings, check_place, read_embeddings, save_embeddings
@@ -85,6 +85,8 @@ class Scored:
     """None: not looked for."""
     clip_ids: tuple[str, ...]
     """Empty where the clips have no names."""
+    model_sha256: str
+    """Of the weights file; "" where vectors were given instead of a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,11 +196,12 @@ def _of_run(request: Request, run: Path) -> Result:
     if request.save is not None:
         save_embeddings(request.save, embeddings)
         say(f"saved     {len(embeddings.audio)} clips, {len(embeddings.text)} captions    {request.save}")
-    scored = _scored(request, str(run), embeddings, leakage)
+    scored = _scored(request, str(run), embeddings, leakage, model_sha256=model_hash(run))
     other = None
     if request.other is not None:
         vectors = vectors or _embedded(request, request.other, selection, where)
-        other = _scored(request, str(request.other), vectors, other_leakage)
+        sha256 = "" if request.other.is_file() else model_hash(request.other)
+        other = _scored(request, str(request.other), vectors, other_leakage, model_sha256=sha256)
     return Result(
         request=request,
         scored=scored,
@@ -335,7 +338,9 @@ def _alike(request: Request, file: Path, selection: Selection) -> Embeddings:
     return embeddings
 
 
-def _scored(request: Request, name: str, embeddings: Embeddings, leakage: Leakage | None) -> Scored:
+def _scored(
+    request: Request, name: str, embeddings: Embeddings, leakage: Leakage | None, *, model_sha256: str = ""
+) -> Scored:
     if len(np.unique(embeddings.owner)) < 2:
         raise ConfigError(f"{name}: captions describe one clip alone, which says nothing; two at least are needed")
     evaluation = score(embeddings, ties=request.ties)
@@ -345,6 +350,7 @@ def _scored(request: Request, name: str, embeddings: Embeddings, leakage: Leakag
         intervals=bootstrap(evaluation.ranks, resamples=request.resamples, seed=request.seed),
         leakage=leakage,
         clip_ids=embeddings.clip_ids,
+        model_sha256=model_sha256,
     )
 
 

@@ -106,6 +106,7 @@ def zero_shot_dict(result: ZeroShotResult) -> dict[str, Any]:
 def _scored_dict(request: Request, scored: Scored) -> dict[str, Any]:
     return {
         "name": scored.name,
+        "model_sha256": scored.model_sha256,
         **scored.evaluation.as_dict(),
         "intervals": {
             "confidence": 0.95,

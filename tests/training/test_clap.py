@@ -67,7 +67,7 @@ def test_decoding_ahead_changes_nothing(model, tmp_path):
         write_tone(file, seconds=0.2 + 0.3 * number, freq=300.0 + 100 * number)
     expected = model.embed_audio(files, batch_size=4)
     assert np.array_equal(model.embed_audio(files, batch_size=4, decode_threads=3), expected)
-    with pytest.raises(AudioError, match="gone.wav"):
+    with pytest.raises(AudioError, match=r"gone\.wav"):
         model.embed_audio([*files, tmp_path / "gone.wav"], decode_threads=3)
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from tests.training.clips import tone, write_clips
 from tests.training.small_models import save_small_model, trained_on
+from training.checkpoint import model_hash
 from training.evaluate_cli import PROMPT, TieRule, evaluate_app
 from training.metrics import METRICS
 from training.models.clap import Clap
@@ -124,6 +125,7 @@ def test_json_has_the_contracts_names_and_what_was_measured(run, manifest, tmp_p
     assert low <= found["text_to_audio"]["map_at_10"] <= high
     assert "fractional_recall_at_10" in found["details"]["audio_to_text"]
     assert (found["leakage"]["leaked"], found["missing_ids"], found["ids"]) == (0, [], str(ids))
+    assert found["model_sha256"] == model_hash(run)
     assert scores(run, "--manifest", manifest, "--ids", ids, "--batch-size", 1) == found
 
 
