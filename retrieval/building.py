@@ -91,8 +91,8 @@ def build_index(
 
     Raises:
         ConfigError: If the run holds no model.
-        IndexFolderError: If ``out`` is something else's, there is no clip, audio is missing, or two manifests have
-            different sounds under one name.
+        IndexFolderError: If ``out`` is something else's, a manifest is named twice, there is no clip, or audio is
+            missing or not what the manifest says.
         ManifestError: If a manifest is not one.
         AudioError: If a clip's audio cannot be decoded; finished batches are kept.
         BrokenModelError: If an embedding is not finite.
@@ -288,11 +288,12 @@ def _embed(
     counts = {"clips": len({key for key in sounds if key not in store}), "texts": 0}
     done = {"clips": 0, "texts": 0}
 
-    def reported(what: str, each: Sequence[Path]) -> Iterator[Path]:
-        for one in each:
-            yield one
-            done[what] += 1
-            progress(what, done[what], counts[what])
+    def heard(places: Sequence[int]) -> Iterator[Path]:
+        for place in places:
+            _check_sound(paths[place], sounds[place])
+            yield paths[place]
+            done["clips"] += 1
+            progress("clips", done["clips"], counts["clips"])
 
     def embed_texts(places: Sequence[int]) -> np.ndarray:
         vectors: np.ndarray = model.embed_text([words[place] for place in places])
@@ -300,12 +301,19 @@ def _embed(
         progress("texts", done["texts"], counts["texts"])
         return vectors
 
-    embedded = store.fill(
-        sounds, lambda places: model.embed_audio(reported("clips", [paths[p] for p in places])), batch=BATCH
-    )
+    embedded = store.fill(sounds, lambda places: model.embed_audio(heard(places)), batch=BATCH)
     counts["texts"] = sum(text_key(text) not in store for text in words)
     store.fill([text_key(text) for text in words], embed_texts, batch=BATCH)
     return embedded
+
+
+def _check_sound(path: Path, sha256: str) -> None:
+    """Check that a file is the one that its manifest names, since its vector will be taken for that one's."""
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise IndexFolderError(
+                f"{path}: not the sound that the manifest names (another SHA-256); build the manifest again"
+            )
 
 
 def text_key(text: str) -> str:

@@ -29,6 +29,15 @@ def content(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
+def write_undecodable(manifest: Path, number: int) -> None:
+    """Make a clip one that cannot be decoded, and the manifest say so much."""
+    sound = manifest / "audio" / f"soundbible-{number}.flac"
+    sound.write_bytes(b"fLaC and no more")
+    rows = read_manifest(manifest).to_pylist()
+    rows[number - 1]["sha256"] = hashlib.sha256(sound.read_bytes()).hexdigest()
+    write_manifest(manifest, rows)
+
+
 def test_the_same_again_does_nothing(run: Path, manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "index"
     built = build_index(run, manifest, out)
@@ -131,7 +140,10 @@ def test_what_cannot_be_indexed_is_named(run: Path, manifest: Path, tmp_path: Pa
     (manifest / "audio" / "soundbible-3.flac").unlink()
     with pytest.raises(IndexFolderError, match=r"1 of 7 audio files are missing.*soundbible-3\.flac"):
         build_index(run, manifest, out)
-    (manifest / "audio" / "soundbible-3.flac").write_bytes(b"fLaC and no more")
+    shutil.copy(manifest / "audio" / "soundbible-2.flac", manifest / "audio" / "soundbible-3.flac")
+    with pytest.raises(IndexFolderError, match=r"soundbible-3\.flac: not the sound that the manifest names"):
+        build_index(run, manifest, out)
+    write_undecodable(manifest, 3)
     with pytest.raises(AudioError, match=r"soundbible-3\.flac"):
         build_index(run, manifest, out)
     with pytest.raises(IndexFolderError, match="is not an index"):
@@ -167,9 +179,9 @@ def test_a_failed_build_keeps_what_it_finished(
     build_index(run, manifest, tmp_path / "whole")
     sound = manifest / "audio" / "soundbible-6.flac"
     kept = sound.read_bytes()
-    sound.write_bytes(b"fLaC and no more")
+    sound.write_bytes(kept[:-1])
     out = tmp_path / "index"
-    with pytest.raises(AudioError, match=r"soundbible-6\.flac"):
+    with pytest.raises(IndexFolderError, match=r"soundbible-6\.flac"):
         build_index(run, manifest, out)
     (damaged, *_) = (out / "parts").rglob("*.safetensors")
     damaged.write_bytes(damaged.read_bytes()[:100])
