@@ -37,7 +37,8 @@ def exit_on_error() -> Iterator[None]:
             stream.reconfigure(errors="backslashreplace")
     try:
         yield
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
     except WavTextError as error:
         sys.exit(_say(str(error)))
     except KeyboardInterrupt:

@@ -75,7 +75,7 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """What to call it: its title, else its first caption, else its file."""
+        """What to call it: its title, else its first caption, else its clip_id."""
         return self.title or next(iter(self.captions), "") or self.clip_id
 
 
@@ -113,6 +113,7 @@ class Index:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _columns: dict[str, pa.ChunkedArray] = field(default_factory=dict)
     _groups: OrderedDict[int, pa.Table] = field(default_factory=OrderedDict)
+    _seen: dict[str, tuple[tuple[int, int], bool]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path | str) -> Index:
@@ -223,11 +224,29 @@ class Index:
 
     def changed(self) -> list[str]:
         """Return a sentence for all that is not as it was when the index was made, or opened; nothing: []."""
-        said = [_changed(manifest) for manifest in self.info.manifests]
         with suppress(IndexFolderError, OSError):
             if (now := read_info(self.folder)) is not None and now.key != self.info.key:
-                said.append(f"{self.folder}: the index has been made again since it was opened; open it again")
+                return [f"{self.folder.name}: the index has been made again since; start this program again to use it"]
+        said = [self._changed(manifest) for manifest in self.info.manifests]
         return [each for each in said if each]
+
+    def _changed(self, manifest: ManifestInfo) -> str:
+        """Return what became of a manifest since; "" if nothing did. It is read once for each state of its file."""
+        path = Path(manifest.file)
+        name = f"{path.parent.name}/{path.name}"
+        try:
+            status = path.stat()
+        except OSError:
+            return f"{name}: the manifest is gone, and with it the sounds perhaps"
+        state = status.st_size, status.st_mtime_ns
+        if state == (manifest.size, manifest.mtime_ns):
+            return ""
+        if manifest.file not in self._seen or self._seen[manifest.file][0] != state:
+            same = status.st_size == manifest.size and manifest_hash(path) == manifest.sha256
+            self._seen[manifest.file] = state, same
+        if self._seen[manifest.file][1]:
+            return ""
+        return f"{name}: the manifest has changed since it was indexed; run wavtext5k-search index again"
 
     def load_model(self, model: Path | None = None, *, device: str = "cpu") -> Clap:
         """Return the model that made this index, for embedding queries.
@@ -284,20 +303,6 @@ def _counts(values: pa.ChunkedArray) -> dict[str, int]:
     """Return each value and how often it is there, most first, alike ones by name."""
     counted = [(each["values"], each["counts"]) for each in pc.value_counts(values).to_pylist()]
     return dict(sorted(counted, key=lambda pair: (-pair[1], pair[0])))
-
-
-def _changed(manifest: ManifestInfo) -> str:
-    """Return what became of a manifest since; "" if nothing did."""
-    path = Path(manifest.file)
-    try:
-        status = path.stat()
-    except OSError:
-        return f"{path}: the manifest is gone, and with it the sounds perhaps"
-    if (status.st_size, status.st_mtime_ns) == (manifest.size, manifest.mtime_ns):
-        return ""
-    if manifest_hash(path) == manifest.sha256:
-        return ""
-    return f"{path}: the manifest has changed since it was indexed; run wavtext5k-search index again"
 
 
 def _damaged(folder: Path, reason: str) -> IndexFolderError:

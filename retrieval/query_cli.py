@@ -89,7 +89,7 @@ def check_current(index: Index, *, stale: bool) -> None:
 
     changed = index.changed()
     if changed and not stale:
-        raise IndexFolderError(f"{changed[0]}; or go on with --stale")
+        raise IndexFolderError(f"{index.folder}: {changed[0]}; or go on with --stale")
 
 
 def check_filters(index: Index, filters: Filters) -> None:

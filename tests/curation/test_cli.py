@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from curation.cli import app
+from curation.errors import exit_on_error
 from curation.manifest import SCHEMA
 from tests.curation.support import add_record, add_tone, contents, crawl_report, row, run
 from tests.support.audio import write_html
@@ -285,3 +286,9 @@ def test_a_store_that_does_not_answer_is_said(raw, command):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("error: the object store does not answer as it should: Could not connect")
+
+
+def test_a_closed_output_is_no_failure(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)  # what Python makes of >&-
+    with exit_on_error():
+        print("to nobody")

@@ -103,14 +103,20 @@ def test_no_path_outside_the_manifests_folder_is_given(run: Path, manifest: Path
         assert Index.open(built).audio_file(0) is None, path
 
 
-def test_a_changed_manifest_is_told_and_one_merely_touched_is_not(manifest: Path, built: Path) -> None:
+def test_a_changed_manifest_is_told_and_one_merely_touched_is_not(
+    manifest: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert Index.open(built).changed() == []
     file = manifest / "manifest.parquet"
     os.utime(file, ns=(1, 1))
-    assert Index.open(built).changed() == []
+    index = Index.open(built)
+    assert index.changed() == []
+    monkeypatch.setattr("retrieval.index.manifest_hash", lambda path: pytest.fail("read twice in one state"))
+    assert index.changed() == []
+    monkeypatch.undo()
     write_manifest(manifest, read_manifest(file).to_pylist()[:-1])
     (said,) = Index.open(built).changed()
-    assert f"{file}: the manifest has changed since it was indexed" in said
+    assert said.startswith("curated/manifest.parquet: the manifest has changed since it was indexed")
     file.unlink()
     (said,) = Index.open(built).changed()
     assert "the manifest is gone" in said
@@ -123,8 +129,10 @@ def test_an_open_index_goes_on_when_another_takes_its_place(
     build_index(run, write_clips(tmp_path / "curated", count=8), built)
     assert [clip.title for clip in index.clips([6, 0])] == ["Tone 7", "Tone 1"]
     assert len(index.texts) == len(index.embeddings) == len(index.column("title")) == 7
-    assert "the index has been made again since it was opened" in index.changed()[-1]
-    assert Index.open(built).changed() == []
+    write_clips(tmp_path / "curated", count=3)
+    (said,) = index.changed()
+    assert "the index has been made again since; start this program again" in said
+    assert "the manifest has changed" in Index.open(built).changed()[0]
 
 
 def test_what_a_notebook_writes_into_the_vectors_stays_in_it(built: Path) -> None:
