@@ -1,7 +1,7 @@
 """Scores for a model card, as ``wavtext5k-evaluate RUN --manifest M --json`` prints them, and whose they are.
 
 The file is written by another program, perhaps on another machine, and goes into a card that is published: what a card
-states is checked here, number by number, and scores of another model are refused as far as the file tells.
+states is checked here, number by number, and scores of another model are refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.errors import ConfigError
 from retrieval.exports.folder import ExportError
 from training.checkpoint import model_hash
 from training.metrics import METRICS
@@ -53,7 +52,6 @@ class Scores:
         leaked: How many of the clips were found in training; None: not looked for.
         num_val: How many of the clips chose the checkpoint.
         notes: What else bears on the scores, one sentence each.
-        is_bound: Whether a hash says that they are this model's; else its name alone.
     """
 
     by_direction: dict[str, dict[str, Score]]
@@ -66,7 +64,6 @@ class Scores:
     leaked: int | None
     num_val: int
     notes: tuple[str, ...]
-    is_bound: bool
 
 
 def read_scores(file: Path, *, run: Path) -> Scores:
@@ -80,9 +77,9 @@ def read_scores(file: Path, *, run: Path) -> Scores:
         ExportError: If the file is something else, a number cannot be, or the scores are another model's.
     """
     values = _read(file)
-    is_bound = _check_model(values, file, run)
+    _check_model(values, file, run)
     try:
-        return _scores(values, is_bound=is_bound)
+        return _scores(values)
     except (KeyError, TypeError, AttributeError) as error:
         lacks = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ExportError(f"{file}: not the scores of a retrieval ({lacks}); {_AGAIN}") from error
@@ -106,40 +103,23 @@ def _read(file: Path) -> dict[str, Any]:
     return values
 
 
-def _check_model(values: Mapping[str, Any], file: Path, run: Path) -> bool:
-    """Return whether hashes say that scores are a model's; refuse them where anything says that they are not.
+def _check_model(values: Mapping[str, Any], file: Path, run: Path) -> None:
+    """Check that scores are a model's own.
 
     Raises:
-        ExportError: If they are another model's, or of vectors that no model is known for.
+        ExportError: If they are another model's, or say of none.
     """
-    name, expected = values["name"], model_hash(run)
-    stated = values.get("model_sha256")
-    if stated is None:
-        try:
-            if Path(name).is_file():
-                raise ExportError(f"{file}: scores of {name}, a file of vectors: nothing says which model made them")
-            stated = model_hash(Path(name))
-        except (ConfigError, OSError):  # moved, or of another machine: the name is all there is
-            if _run_name(Path(name)) != _run_name(run.resolve()):
-                raise ExportError(
-                    f"{file}: scores of {name}, which is not here, and by its name another run than {run}; evaluate "
-                    "this one"
-                ) from None
-            return False
+    stated, expected = values.get("model_sha256"), model_hash(run)
+    if not stated:
+        raise ExportError(f"{file}: does not say which model's scores it holds (no model_sha256); {_AGAIN}")
     if stated != expected:
         raise ExportError(
-            f"{file}: scores of another model: {name} (SHA-256 {str(stated)[:12]}), not {run} ({expected[:12]}); "
-            "evaluate this one"
+            f"{file}: scores of another model: {values['name']} (SHA-256 {str(stated)[:12]}), not {run} "
+            f"({expected[:12]}); evaluate this one"
         )
-    return True
 
 
-def _run_name(run: Path) -> str:
-    """Return the name of a run, named by its own folder or by the model folder in it."""
-    return run.parent.name if run.name == "model" else run.name
-
-
-def _scores(values: Mapping[str, Any], *, is_bound: bool) -> Scores:
+def _scores(values: Mapping[str, Any]) -> Scores:
     """Return the checked scores; KeyError, TypeError, ValueError and OverflowError say what is amiss."""
     intervals, leakage = values["intervals"], values["leakage"]
     if intervals["confidence"] != CONFIDENCE:
@@ -167,7 +147,6 @@ def _scores(values: Mapping[str, Any], *, is_bound: bool) -> Scores:
         leaked=None if leakage is None else _count("leakage.leaked", leakage["leaked"]),
         num_val=0 if leakage is None else _count("leakage.val", leakage["val"]),
         notes=tuple(_notes(values)),
-        is_bound=is_bound,
     )
 
 
