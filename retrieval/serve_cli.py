@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import sys
 import threading
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +40,7 @@ def serve(
     """Search an index in a browser: by text, by an uploaded sound, or by a clip that is like what you look for."""
     try:
         from retrieval.web.app import make_app
+        from retrieval.web.guard import is_host_name
         from retrieval.web.server import address_of, bind
         from retrieval.web.server import serve as answer
         from retrieval.web.uploads import UploadLimits
@@ -49,6 +52,11 @@ def serve(
         ) from error
     from retrieval.index import Index
 
+    for name in allow_host or ():
+        if not is_host_name(name):
+            raise ServeError(
+                f"--allow-host {name}: give the host's name alone, such as sounds.example, without http:// and port"
+            )
     opened = Index.open(index)
     check_current(opened, stale=stale)
     with bind(host, port) as listener:
@@ -62,17 +70,31 @@ def serve(
         address = address_of(listener)
 
         def say() -> None:
-            print(f"serving  {len(opened)} clips    {address}    (Ctrl-C stops)", flush=True)
+            _tell(f"serving  {len(opened)} clip{'s' if len(opened) != 1 else ''}    {address}    (Ctrl-C stops)")
             if open_page:  # in a thread: one that runs in the terminal returns when it is left
                 threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
 
         if not _is_loopback(listener):
-            print(
-                f"warning: there is no login: whoever reaches {host} can search, hear every clip and upload sounds",
-                file=sys.stderr,
-            )
+            _warn(f"warning: there is no login: whoever reaches {host} can search, hear every clip and upload sounds")
         answer(app, listener, on_ready=say)
-    print("stopped", file=sys.stderr)
+    _warn("stopped")
+
+
+def _tell(line: str) -> None:
+    """Print a line on stdout; where nobody reads that any more, on stderr: the page is there all the same."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        with suppress(OSError):  # what is left in the stream would be an error again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _warn(line)
+
+
+def _warn(line: str) -> None:
+    """Print a line on stderr, if anyone reads that."""
+    if sys.stderr is not None:  # or print takes stdout
+        with suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
 
 def _is_loopback(listener: socket.socket) -> bool:

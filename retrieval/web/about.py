@@ -58,7 +58,7 @@ def describe(index: Index) -> About:
 
 def script_notes(query: str, about: About) -> list[str]:
     """Return what a user should know of a query in another script than the index's texts."""
-    if not about.is_latin or _latin_share(query) >= _FEW:
+    if not about.is_latin or not any(map(str.isalpha, query)) or _latin_share(query) >= _FEW:
         return []
     return [
         "This query has few Latin letters, and the texts of this index are written in them: the model has most likely "

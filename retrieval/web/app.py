@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -49,7 +49,7 @@ def make_app(
     app = Starlette(
         routes=[
             Route("/", pages.start),
-            Route("/sound", pages.sound, methods=["POST"]),
+            Route("/sound", pages.sound, methods=["GET", "POST"]),
             Route("/clip/{key}", pages.clip),
             Route("/clip/{key}/audio.flac", pages.audio),
             Route("/clip/{key}/thumbnail.png", pages.thumbnail),
@@ -63,17 +63,20 @@ def make_app(
         ],
         exception_handlers={
             Refused: lambda request, error: _refusal(pages, request, error.status, error.message),
-            HTTPException: lambda request, error: _refusal(pages, request, error.status_code, _said(request, error)),
+            HTTPException: lambda request, error: _refusal(
+                pages, request, error.status_code, _said(request, error), error.headers
+            ),
             Exception: lambda request, error: _broken(pages, request),
         },
     )
     return Guard(app, allowed_hosts=allowed_hosts, max_body_bytes=limits.max_bytes + _FORM_BYTES)
 
 
-def _refusal(pages: Pages, request: Request, status: int, message: str) -> Response:
+def _refusal(
+    pages: Pages, request: Request, status: int, message: str, headers: Mapping[str, str] | None = None
+) -> Response:
     answer = api_refusal(status, message) if _is_api(request) else pages.refusal(request, status, message)
-    if status == 503:
-        answer.headers["retry-after"] = "2"
+    answer.headers.update(headers or {})
     return answer
 
 

@@ -8,6 +8,7 @@ when its socket closes, so that a server which is killed leaves nothing behind.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -22,6 +23,7 @@ import numpy as np
 from curation.audio import UnusableAudioError, listen
 
 _MESSAGE_BYTES = 2**16
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SLACK_BYTES = 2**20
 
 
@@ -53,7 +55,7 @@ def _decode(job: dict[str, Any], upload: int, samples: int) -> dict[str, Any]:
     except MemoryError:
         return {"reason": "memory", "problem": "it takes too much memory to decode"}
     except OSError as error:
-        return {"reason": "disk", "problem": str(error)}
+        return {"reason": "disk" if error.errno in _FULL else "error", "problem": f"{type(error).__name__}: {error}"}
     except Exception as error:  # noqa: BLE001, told to the parent, which logs it
         return {"reason": "error", "problem": f"{type(error).__name__}: {error}"[:500]}
 

@@ -26,6 +26,8 @@ import numpy as np
 
 from retrieval.web.errors import Refused
 
+_EDGE_S = 0.02
+"""At each end, where resampling makes a constant sound rise and fall."""
 _logger = logging.getLogger(__name__)
 
 
@@ -38,6 +40,8 @@ class UploadLimits:
     min_duration_s: float = 0.05
     max_duration_s: float = 600.0
     """Of the sound."""
+    silent_peak_dbfs: float = -80.0
+    """Sound below it is silence, as it is for curation."""
     receive_timeout_s: float = 60.0
     decode_timeout_s: float = 20.0
     """By the clock, and of the processor."""
@@ -68,7 +72,8 @@ class Decoders:
         Cancelling kills the child.
 
         Raises:
-            Refused: If the file gives no sound, takes too much time or memory, or no place becomes free.
+            Refused: If the file gives no sound or nothing to hear, takes too much time or memory, or no place becomes
+                free.
         """
         try:
             async with asyncio.timeout(self.limits.wait_s):
@@ -78,14 +83,9 @@ class Decoders:
         try:
             with tempfile.TemporaryFile(prefix="wavtext5k-") as samples:
                 await self._run(upload, samples, sample_rate)
-                waveform = await asyncio.to_thread(_read, samples)
+                return await asyncio.to_thread(_read, samples, sample_rate, self.limits)
         finally:
             self._places.release()
-        duration_s = len(waveform) / sample_rate
-        if duration_s < self.limits.min_duration_s:
-            least = f"{self.limits.min_duration_s:g} s"
-            raise Refused(422, f"The sound is too short to search with: {duration_s:.3f} s, at least {least}.")
-        return waveform
 
     async def _run(self, upload: IO[bytes], samples: IO[bytes], sample_rate: int) -> None:
         limits = self.limits
@@ -164,13 +164,31 @@ def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:
         process.wait()
 
 
-def _read(samples: IO[bytes]) -> np.ndarray:
+def _read(samples: IO[bytes], sample_rate: int, limits: UploadLimits) -> np.ndarray:
+    """Return a decoder's samples, if there is something to hear in them."""
     samples.seek(0)
-    return np.fromfile(samples, np.dtype("<f4")).astype(np.float32, copy=False)
+    waveform: np.ndarray = np.fromfile(samples, np.dtype("<f4")).astype(np.float32, copy=False)
+    duration_s = len(waveform) / sample_rate
+    if duration_s < limits.min_duration_s:
+        least = f"{limits.min_duration_s:g} s"
+        raise Refused(422, f"The sound is too short to search with: {duration_s:.3f} s, at least {least}.")
+    faintest = 10 ** (limits.silent_peak_dbfs / 20)
+    highest, lowest = float(waveform.max()), float(waveform.min())
+    if max(highest, -lowest) < faintest:
+        raise Refused(
+            422, f"There is nothing to hear in this file: its sound stays below {limits.silent_peak_dbfs:g} dBFS."
+        )
+    edge = min(round(_EDGE_S * sample_rate), (len(waveform) - 1) // 2)
+    inner = waveform[edge : len(waveform) - edge]
+    highest, lowest = float(inner.max()), float(inner.min())
+    if highest - lowest < 2 * faintest <= abs(highest + lowest):
+        raise Refused(422, "There is nothing to hear in this file: all of its samples are one constant value.")
+    return waveform
 
 
 def _unusable(reason: str, problem: str, limits: UploadLimits) -> Refused:
     if reason == "disk":
+        _logger.warning("no room for a decoder's sound: %s", problem)
         return Refused(507, "The server has no room for this sound.")
     if reason == "error":
         _logger.warning("a decoder failed: %s", problem)

@@ -8,6 +8,7 @@ could be read, because the page shows the form again with what was typed.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -16,15 +17,15 @@ from typing import Any, Literal
 from urllib.parse import urlencode
 
 from retrieval.filters import Filters
+from retrieval.search import MAX_TEXT
 
-MOST_CHARACTERS = 1000
-"""Of a query. The text tower reads some 77 tokens, about 300 characters; the rest is room for a paragraph."""
 MOST_VALUES = 20
 """Of one filter: of tags, sources, ..."""
 MOST_RESULTS = 1000
-"""That can be paged through, of one search."""
+"""That can be paged through, of one search: no page ends beyond them."""
+MOST_SECONDS = 10_000_000
 _LONGEST_VALUE = 300
-_SECONDS = re.compile(r"([0-9]{1,7}|[0-9]{0,7}[.,][0-9]{1,6})(?: ?s)?")
+_SECONDS = re.compile(r"([+-]?(?:[0-9]+[.,]?[0-9]*|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?)(?: ?s)?")
 _WHOLE = re.compile(r"[0-9]{1,9}")
 
 
@@ -55,7 +56,7 @@ PARAMETERS = (
         field="q",
         summary="What the sound should be, in words.",
         example="rain on a tin roof",
-        most=MOST_CHARACTERS,
+        most=MAX_TEXT,
     ),
     Parameter(name="like", kind="text", field="like", summary="Key of a clip: find others like it.", example="esc50-7"),
     Parameter(
@@ -92,7 +93,14 @@ PARAMETERS = (
     Parameter(
         name="top", kind="whole", field="top", summary="How many clips a page of results holds.", example="10", most=100
     ),
-    Parameter(name="page", kind="whole", field="page", summary="Which page of results, from 1.", example="1", most=100),
+    Parameter(
+        name="page",
+        kind="whole",
+        field="page",
+        summary=f"Which page of results, from 1; page times top is at most {MOST_RESULTS}.",
+        example="1",
+        most=MOST_RESULTS,
+    ),
 )
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 _QUESTIONS = ("q", "like", "sound")
@@ -201,11 +209,11 @@ class SearchForm:
 
     def has_page_after(self, total: int) -> bool:
         """Return whether there is a page of results after this one, of ``total`` results."""
-        return self.page * self.top < min(total, MOST_RESULTS)
+        return self.page * self.top < total and (self.page + 1) * self.top <= MOST_RESULTS
 
     def asking(self, q: str) -> SearchForm:
         """Return the form with another question, a text; "": none. Of a longer one than is read, its beginning."""
-        return replace(self, q=q[:MOST_CHARACTERS], like="", sound="", page=1)
+        return replace(self, q=q[:MAX_TEXT], like="", sound="", page=1)
 
     def liking(self, key: str) -> SearchForm:
         """Return the form with another question, a clip."""
@@ -240,7 +248,8 @@ def parse(pairs: Pairs) -> SearchForm:
         try:
             read[parameter.field] = _READERS[parameter.kind](parameter, texts)
         except _UnreadableError as error:
-            problems[name], typed[name] = str(error), texts[0]
+            problems[name], typed[name] = str(error), error.typed or texts[0]
+            read |= {parameter.field: error.kept} if error.kept else {}
     asked = [name for name in _QUESTIONS if name in values]
     if len(asked) > 1:
         problems.setdefault("q", f"Ask one thing at a time: {' and '.join(asked)} were given together.")
@@ -252,7 +261,7 @@ def parse(pairs: Pairs) -> SearchForm:
             "no clip can be both. Change one of them."
         )
     form = SearchForm(**read)
-    if (form.page - 1) * form.top >= MOST_RESULTS:
+    if form.page * form.top > MOST_RESULTS:
         problems["page"] = f"A search shows its best {MOST_RESULTS:,}; page {form.page} of {form.top} is beyond them."
     return replace(form, problems=problems, typed=typed)
 
@@ -270,11 +279,15 @@ def unknown_names(pairs: Pairs, known: Iterable[str]) -> list[str]:
 
 def seconds_text(seconds: float) -> str:
     """Return seconds as they stand in an address: 2.5, or 3."""
-    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+    return repr(seconds).removesuffix(".0")
 
 
 class _UnreadableError(Exception):
-    pass
+    """Values that cannot be read; of several, ``typed`` is the one at fault, and the ``kept`` ones can."""
+
+    def __init__(self, problem: str, *, typed: str = "", kept: tuple[str, ...] = ()) -> None:
+        super().__init__(problem)
+        self.typed, self.kept = typed, kept
 
 
 def _read_text(parameter: Parameter, texts: list[str]) -> str:
@@ -291,22 +304,27 @@ def _read_text(parameter: Parameter, texts: list[str]) -> str:
 def _read_texts(parameter: Parameter, texts: list[str]) -> tuple[str, ...]:
     # Tags are lower case in a manifest, and people type capitals.
     found = tuple(dict.fromkeys(text.lower() if parameter.name == "tag" else text for text in texts))
+    fit = tuple(text for text in found if len(text) <= parameter.most)
     if len(found) > MOST_VALUES:
-        raise _UnreadableError(f"{parameter.name} was given {len(found)} times; at most {MOST_VALUES} are read.")
-    if any(len(text) > parameter.most for text in found):
-        raise _UnreadableError(f"A value of {parameter.name} has more than {parameter.most} characters.")
+        problem = f"{parameter.name} was given {len(found)} times; at most {MOST_VALUES} are read."
+        raise _UnreadableError(problem, typed=found[MOST_VALUES], kept=fit[:MOST_VALUES])
+    if len(fit) < len(found):
+        problem = f"A value of {parameter.name} has more than {parameter.most} characters."
+        raise _UnreadableError(problem, typed=next(text for text in found if text not in fit), kept=fit)
     return found
 
 
 def _read_seconds(parameter: Parameter, texts: list[str]) -> float:
     text = _read_text(parameter, texts)
     matched = _SECONDS.fullmatch(text)
-    if matched is None:
+    seconds = float(matched[1].replace(",", ".")) if matched else math.nan
+    if not 0 <= seconds < MOST_SECONDS:
         which = "shortest" if parameter.name == "min_s" else "longest"
         raise _UnreadableError(
-            f"The {which} duration must be a number of seconds, such as 2 or 0.5; {_quoted(text)} is none."
+            f"The {which} duration must be a number of seconds, such as 2 or 0.5; {_quoted(text)} is "
+            + (f"not below {MOST_SECONDS:,}." if seconds > 0 else "none.")
         )
-    return float(matched[1].replace(",", "."))
+    return abs(seconds)  # of minus zero, zero
 
 
 def _read_whole(parameter: Parameter, texts: list[str]) -> int:

@@ -31,7 +31,7 @@ POSTS_AT_ONCE = 8
 POSTS_OF_ONE_CLIENT = 4
 
 STRICT_HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",  # with no-referrer, a browser's own form would come with the Origin "null"
@@ -171,7 +171,8 @@ def _check_sender(scope: Scope) -> None:
     is_ours = site in ("same-origin", "none")
     if scope["method"] == "POST" and "origin" in headers:
         is_ours = is_ours and headers["origin"].partition("://")[2].lower() == headers["host"].lower()
-    if not is_ours and (scope["method"] == "POST" or mode != "navigate"):
+    is_visit = (mode, headers.get("sec-fetch-dest", "document")) == ("navigate", "document")  # and in no frame
+    if not is_ours and (scope["method"] == "POST" or not is_visit):
         raise Refused(403, "This request comes from another site's page; open this server's own page instead.")
 
 
@@ -201,6 +202,12 @@ def _said(refused: Refused, scope: Scope) -> Response:
     if scope["path"].startswith("/api/"):
         return JSONResponse({"error": refused.message}, refused.status, headers)
     return PlainTextResponse(f"{refused.message}\n", refused.status, headers)
+
+
+def is_host_name(name: str) -> bool:
+    """Return whether a text is what a Host header can name, without a port; an address in numbers is, too."""
+    match = _HOST.fullmatch(name)
+    return _is_address(name) or (match is not None and not match[2])
 
 
 def _plain(host: str) -> str:

@@ -25,17 +25,22 @@ from starlette.types import Receive, Scope, Send
 from curation.errors import AudioError
 from retrieval.index import Clip, Index
 from retrieval.web.errors import Refused
+from retrieval.web.render import JOINERS
 from retrieval.web.thumbnails import THUMBNAIL_VERSION, draw_thumbnail
 
 KEPT_BYTES = 32 * 2**20
 """Of thumbnails: 1,500 or more."""
 DRAWN_AT_ONCE = 2
 LONGEST_NAME = 80
+"""Characters of a title or an id in a file's name."""
+LONGEST_FILE_NAME = 255
+"""Bytes, as most file systems have it."""
 _KEEP = {"cache-control": "private, max-age=600"}
 _RANGES = re.compile(
     r"\s*bytes\s*=\s*(\d{1,18}-\d{0,18}|-\d{1,18})(\s*,\s*(\d{1,18}-\d{0,18}|-\d{1,18})){0,15}\s*",
     re.ASCII | re.IGNORECASE,
 )
+_KEPT = f" {JOINERS}"
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -77,8 +82,9 @@ async def thumbnail_response(index: Index, key: str, request: Request) -> Respon
 
 
 def download_name(clip: Clip) -> str:
-    """Return what a clip's file is called where it is saved: title and id, safe on every system."""
-    return f"{_safe(clip.name)} ({_safe(clip.clip_id)}).flac"
+    """Return what a clip's file is called where it is saved: title and id, safe on every system, at most 255 bytes."""
+    rest = f" ({_safe(clip.clip_id, LONGEST_FILE_NAME // 2)}).flac"
+    return _safe(clip.name, LONGEST_FILE_NAME - len(rest.encode())) + rest
 
 
 def content_disposition(name: str) -> str:
@@ -164,9 +170,13 @@ def _not_modified(response: Response) -> Response:
     return Response(status_code=304, headers={name: response.headers[name] for name in kept})
 
 
-def _safe(name: str) -> str:
-    """Return a text as part of a file name: no sign that a system forbids, none invisible, not too long."""
+def _safe(name: str, most_bytes: int) -> str:
+    """Return a text as part of a file name: no sign that a system forbids, none invisible, not too long.
+
+    Joiners stay between others, as ``curation.text`` keeps them.
+    """
     name = "".join("_" if sign in '/\\:*?"<>|' else sign for sign in unicodedata.normalize("NFC", name))
-    name = "".join(sign for sign in name if unicodedata.category(sign)[0] not in "CZ" or sign == " ")
-    name = name.strip(" .")[:LONGEST_NAME].strip(" .") or "sound"
+    name = "".join(sign for sign in name if unicodedata.category(sign)[0] not in "CZ" or sign in _KEPT)
+    name = name.strip(_KEPT + ".")[:LONGEST_NAME].encode()[: most_bytes - 1].decode(errors="ignore")
+    name = name.strip(_KEPT + ".") or "sound"
     return f"_{name}" if _RESERVED.fullmatch(name) else name

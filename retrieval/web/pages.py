@@ -13,8 +13,9 @@ from retrieval.web.errors import Refused
 from retrieval.web.forms import PARAMETERS, SearchForm, parse
 from retrieval.web.media import audio_response, thumbnail_response
 from retrieval.web.render import Assets, Renderer, named
+from retrieval.web.schema import SOUND_NAMES
 from retrieval.web.service import Service
-from retrieval.web.uploads import UploadLimits, receive_sound
+from retrieval.web.uploads import PAGE_FIELD, UploadLimits, receive_sound
 from retrieval.web.views import page_values
 
 LIKE_A_CLIP = 6
@@ -51,12 +52,13 @@ class Pages:
         return self._results(form, **page_values(form, found, self._service.about))
 
     async def sound(self, request: Request) -> Response:
-        """Take an uploaded sound, and send the browser to its results."""
-        form = parse(request.query_params.multi_items())
+        """Take an uploaded sound, and send the browser to its results, with the filters that came along."""
+        if request.method != "POST":  # who loads the address of an upload that was refused
+            return RedirectResponse("/", status_code=303)
         sound = await receive_sound(request, sample_rate=self._service.sample_rate, limits=self._limits)
         stored = await self._service.keep(sound)
-        found = replace(form, q="", like="", sound=stored.token)
-        return RedirectResponse(found.address(), status_code=303)
+        pairs = [(name, value) for name, value in _sent(request) if name in SOUND_NAMES]
+        return RedirectResponse(f"/?{urlencode([('sound', stored.token), *pairs])}", status_code=303)
 
     async def clip(self, request: Request) -> Response:
         """Answer with the page of one clip."""
@@ -91,7 +93,7 @@ class Pages:
 
     def refusal(self, request: Request, status: int, message: str) -> Response:
         """Return the page that says why something was not done, with the form to try again."""
-        form = parse(request.query_params.multi_items())
+        form = parse(_sent(request))
         path = request.url.path
         title = _TITLES.get(status, "That did not work")
         if status == 404 and (form.like or path.startswith("/clip/")):
@@ -101,9 +103,10 @@ class Pages:
         elif path == "/sound" and status not in _TITLES:
             title = "That sound could not be read"
         is_upload = bool(form.sound) or path == "/sound"
-        return self._results(
-            replace(form, problems={}), title=title, sentences=[message], is_upload=is_upload, status=status
-        )
+        form = replace(form, problems={})
+        if status == 404:  # nor ask for it again, beside what is typed next
+            form = replace(form, like="", sound="")
+        return self._results(form, title=title, sentences=[message], is_upload=is_upload, status=status)
 
     def broken(self) -> Response:
         """Return the page for an error of ours; it needs neither index nor form."""
@@ -120,9 +123,17 @@ class Pages:
         return HTMLResponse(self._renderer.page(template, values), status_code=status)
 
 
+def _sent(request: Request) -> list[tuple[str, str]]:
+    """Return names and values of an upload's form, as they stand there now; else those of the address."""
+    return _tidy(getattr(request.state, "fields", None) or request.query_params.multi_items())
+
+
 def _tidy(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return an address's pairs without empty ones; a text that was typed takes the place of another question."""
-    kept = [(name, value) for name, value in pairs if value.strip()]
+    """Return an address's pairs without empty ones; a text that was typed takes the place of another question.
+
+    Nor with the name of a file that was chosen, which a browser without JavaScript sends along with a text.
+    """
+    kept = [(name, value) for name, value in pairs if value.strip() and name != PAGE_FIELD]
     if any(name == "q" for name, _ in kept):
         kept = [(name, value) for name, value in kept if name not in ("like", "sound")]
     return kept

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from retrieval.web.forms import FILTER_NAMES, MOST_VALUES, PARAMETERS, Parameter
+from retrieval.web.forms import FILTER_NAMES, MOST_SECONDS, MOST_VALUES, PARAMETERS, Parameter
 
 SOUND_NAMES = (*FILTER_NAMES, "top")
 """Parameters of an upload, whose question is the sound."""
@@ -50,7 +50,7 @@ SCHEMAS: Json = {
         key=_TEXT | {"description": "Its name in this index, for addresses."},
         clip_id=_TEXT,
         source=_TEXT,
-        name=_TEXT | {"description": "What to call it: title, else first caption, else the name of its file."},
+        name=_TEXT | {"description": "What to call it: title, else first caption, else its clip_id."},
         title=_TEXT,
         description=_TEXT,
         captions=_list(_TEXT),
@@ -115,7 +115,7 @@ def parameter_schema(parameter: Parameter) -> Json:
     if parameter.kind == "texts":
         return {"type": "array", "maxItems": MOST_VALUES, "items": {"type": "string", "maxLength": parameter.most}}
     if parameter.kind == "seconds":
-        return {"type": "number", "minimum": 0, "exclusiveMaximum": 10_000_000}
+        return {"type": "number", "minimum": 0, "exclusiveMaximum": MOST_SECONDS}
     return {"type": "integer", "minimum": 1, "maximum": parameter.most, "default": parameter.default}
 
 
@@ -146,6 +146,12 @@ def openapi() -> Json:
             },
             "/api/clips/{key}": {"get": _operation("clip", "Return one clip.", "Clip", [key])},
             "/api/index": {"get": _operation("index", "Return what the index holds.", "Index", [])},
+            "/clip/{key}/audio.flac": {
+                "get": _file("audio", "Return a clip's FLAC, whole or in ranges.", "audio/flac", key)
+            },
+            "/clip/{key}/thumbnail.png": {
+                "get": _file("thumbnail", "Return a picture of a clip's sound.", "image/png", key)
+            },
         },
         "components": {"schemas": SCHEMAS},
     }
@@ -170,6 +176,19 @@ def _operation(name: str, summary: str, answer: str, parameters: list[Json]) -> 
         "responses": {
             "200": {"description": SCHEMAS[answer]["description"], "content": _json(answer)},
             "default": {"description": "An error, with a fitting status.", "content": _json("Error")},
+        },
+    }
+
+
+def _file(name: str, summary: str, media_type: str, key: Json) -> Json:
+    """Return an operation that answers with a file; its errors are pages, as the address is one of the page's."""
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": [key],
+        "responses": {
+            "200": {"description": "The file.", "content": {media_type: {}}},
+            "default": {"description": "An error, with a fitting status.", "content": {"text/html": {}}},
         },
     }
 

@@ -2,11 +2,13 @@
 
 The model is not safe to call from several threads, so one call runs at a time, in a worker thread, in the order asked;
 when too many wait, who comes next is told to come back (503) rather than joining a queue that only grows. Vectors of
-texts and of uploaded sounds are kept, the latest used of them; an uploaded sound itself is not.
+texts and of uploaded sounds are kept, the latest used of them, and the names of those sounds' files; an uploaded sound
+itself is not. Each upload has a token of its own, drawn at random: only who uploaded a file sees its name.
 """
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -36,8 +38,7 @@ MOST_RANKINGS_WAITING = 256
 """Of some milliseconds each."""
 KEPT_TEXTS = 1024
 KEPT_SOUNDS = 256
-TOKEN_DIGITS = 32
-"""Hexadecimal digits of an uploaded file's SHA-256."""
+TOKEN_BYTES = 16
 NUM_WORDS = 5
 
 K = TypeVar("K", bound=Hashable)
@@ -154,6 +155,7 @@ class Service:
         self._rankings = Queue(at_once=RANKING_THREADS, most_waiting=MOST_RANKINGS_WAITING)
         self._texts: Latest[str, np.ndarray] = Latest(KEPT_TEXTS)
         self._sounds: Latest[str, StoredSound] = Latest(KEPT_SOUNDS)
+        self._heard: Latest[str, np.ndarray] = Latest(KEPT_SOUNDS)  # by the SHA-256 of the file
 
     async def find(self, form: SearchForm) -> Found:
         """Return what a form without problems asks for.
@@ -178,13 +180,11 @@ class Service:
         Raises:
             Refused: If too many searches wait.
         """
-        token = sound.sha256[:TOKEN_DIGITS]
-        known = self._sounds.get(token)
-        vector = (
-            known.vector
-            if known is not None
-            else await self._calls.run(lambda: embed_sound(self._model, sound.waveform, sound.sample_rate))
-        )
+        vector = self._heard.get(sound.sha256)
+        if vector is None:
+            vector = await self._calls.run(lambda: embed_sound(self._model, sound.waveform, sound.sample_rate))
+        self._heard.put(sound.sha256, vector)
+        token = secrets.token_hex(TOKEN_BYTES)
         stored = StoredSound(token=token, name=sound.name, duration_s=sound.duration_s, vector=vector)
         self._sounds.put(token, stored)
         return stored

@@ -8,6 +8,7 @@ that the client names, and with punycode that takes time by the square of their 
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
 import tempfile
@@ -23,6 +24,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from retrieval.web.decoding import Decoders, UploadLimits
 from retrieval.web.errors import Refused
+from retrieval.web.render import JOINERS
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -30,12 +32,16 @@ if TYPE_CHECKING:
 __all__ = ["Sound", "UploadLimits", "receive_sound"]
 
 FIELD = "sound"
-"""The form's field that holds the file."""
-MAX_PARTS = 50
+"""The field of a program's form that holds the file."""
+PAGE_FIELD = "file"
+"""And of the page's own form, which is also sent as an address, where "sound" is a token."""
+MAX_PARTS = 200
+"""The page sends its filters along."""
 MAX_HEADER_BYTES = 4096
 """Of one header of one field; a file's name is in it."""
 MAX_TEXT_BYTES = 64 * 2**10
-"""Of all other fields together; a browser sends them along, and nothing here wants them."""
+"""Of all other fields together."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONGEST_NAME = 120
 _LOOK_S = 0.2
 """Between two looks whether the client is still there."""
@@ -70,10 +76,12 @@ async def receive_sound(request: Request, *, sample_rate: int, limits: UploadLim
 
     Args:
         request: A multipart form with a file in the field "sound", or a body of type audio/* or
-            application/octet-stream.
+            application/octet-stream. What else is in the form is put into ``request.state.fields``, names and values,
+            as it comes: there also where the sound is refused.
 
     Raises:
-        Refused: If there is none in it, or it costs more than the limits allow; 507 where the disk is full.
+        Refused: If there is none in it, or it costs more than the limits allow; 507 where the disk is full,
+            500 where it fails otherwise.
         ClientDisconnect: If the client goes away; its decoder is killed.
     """
     decoders = _decoders(request, limits)
@@ -83,8 +91,10 @@ async def receive_sound(request: Request, *, sample_rate: int, limits: UploadLim
             upload = await _receive(request, file, limits)
             waveform = await _unless_gone(request, decoders.decode(file, sample_rate=sample_rate))
     except OSError as error:
-        _logger.warning("no room for an upload: %s", error)
-        raise Refused(507, "The server has no room for this sound.") from error
+        _logger.warning("an upload could not be stored: %s", error)
+        if error.errno in _FULL:
+            raise Refused(507, "The server has no room for this sound.") from error
+        raise Refused(500, "The server could not store this sound; its log says why.") from error
     return Sound(
         name=_plain_name(upload.name),
         waveform=waveform,
@@ -98,7 +108,8 @@ async def _receive(request: Request, file: IO[bytes], limits: UploadLimits) -> _
     kind = content_type.partition(";")[0].strip().lower()
     upload = _Upload(file, limits.max_bytes)
     if kind == "multipart/form-data":
-        body: _Form | _Upload = _Form(content_type, upload)
+        request.state.fields = []
+        body: _Form | _Upload = _Form(content_type, upload, request.state.fields)
     elif kind.startswith("audio/") or kind == "application/octet-stream":
         body = upload
     else:
@@ -161,9 +172,9 @@ class _Upload:
 
 
 class _Form:
-    """A multipart form as it arrives."""
+    """A multipart form as it arrives; its fields that are no file go into a list."""
 
-    def __init__(self, content_type: str, upload: _Upload) -> None:
+    def __init__(self, content_type: str, upload: _Upload, fields: list[tuple[str, str]]) -> None:
         boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
         if not 1 <= len(boundary) <= 70:  # RFC 2046
             raise Refused(400, "The form is broken: its Content-Type names no boundary.")
@@ -174,10 +185,11 @@ class _Form:
             "on_header_end": self._header_end,
             "on_headers_finished": self._begin_content,
             "on_part_data": self._content,
+            "on_part_end": self._end_part,
             "on_end": self._end_form,
         }
         self._parser = MultipartParser(boundary, callbacks)
-        self._upload = upload
+        self._upload, self._fields = upload, fields
         self._is_whole = self._has_file = False
         self._num_parts = self._num_text_bytes = 0
 
@@ -200,7 +212,7 @@ class _Form:
         self._num_parts += 1
         if self._num_parts > MAX_PARTS:
             raise Refused(400, f"The form has more than {MAX_PARTS} fields.")
-        self._header, self._value, self._disposition = b"", b"", b""
+        self._header, self._value, self._disposition, self._text = b"", b"", b"", bytearray()
 
     def _header_name(self, data: bytes, start: int, end: int) -> None:
         self._header = _joined(self._header, data[start:end])
@@ -215,7 +227,8 @@ class _Form:
 
     def _begin_content(self) -> None:
         options = parse_options_header(self._disposition)[1]
-        self._is_file = options.get(b"name") == FIELD.encode()
+        self._name = options.get(b"name", b"").decode("utf-8", errors="replace")
+        self._is_file = self._name in (FIELD, PAGE_FIELD) and b"filename" in options
         if self._is_file:
             if self._has_file:
                 raise Refused(400, "The form has more than one file; search with one sound at a time.")
@@ -226,9 +239,14 @@ class _Form:
         if self._is_file:
             self._upload.feed(data[start:end])
             return
+        self._text += data[start:end]
         self._num_text_bytes += end - start
         if self._num_text_bytes > MAX_TEXT_BYTES:
             raise Refused(400, f'The form holds too much besides the file in its field "{FIELD}".')
+
+    def _end_part(self) -> None:
+        if not self._is_file:
+            self._fields.append((self._name, self._text.decode("utf-8", errors="replace")))
 
     def _end_form(self) -> None:
         self._is_whole = True
@@ -243,4 +261,5 @@ def _joined(header: bytes, more: bytes) -> bytes:
 def _plain_name(name: str) -> str:
     """Return a file's name as it can be shown: no folders (some programs send them), nothing invisible."""
     name = name.replace("\\", "/").rpartition("/")[2]
-    return "".join(sign for sign in name if unicodedata.category(sign)[0] != "C").strip()[:LONGEST_NAME]
+    seen = (sign for sign in name if unicodedata.category(sign)[0] != "C" or sign in JOINERS)
+    return "".join(seen).strip()[:LONGEST_NAME]

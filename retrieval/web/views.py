@@ -8,8 +8,8 @@ from typing import Any
 from rapidfuzz import fuzz, process
 
 from retrieval.web.about import About
-from retrieval.web.forms import FILTER_NAMES, MOST_RESULTS, SearchForm, seconds_text
-from retrieval.web.render import license_name, named, plain, shown
+from retrieval.web.forms import FILTER_NAMES, SearchForm, seconds_text
+from retrieval.web.render import counted, license_name, named, plain, shown
 from retrieval.web.service import Found, Lift
 
 _LABELS = {
@@ -88,13 +88,13 @@ def _count_line(form: SearchForm, found: Found) -> str:
         return "No clip found."
     first = (form.page - 1) * form.top + 1
     last = first + len(found.hits or found.clips) - 1
-    clips = f"{found.total:,} clip{'s' if found.total > 1 else ''}"
+    clips = counted(found.total)
     if last < first:
-        return f"There is no page {form.page}: {clips} were found."
+        return f"There is no page {form.page}: {clips} {'was' if found.total == 1 else 'were'} found."
     part = f"{first:,} to {last:,} of {clips}" if found.total > last - first + 1 else clips
     if not found.hits:
         return f"{part}, in the index's order. Describe a sound to rank them."
-    beyond = f" A search shows its best {MOST_RESULTS:,}." if last >= MOST_RESULTS < found.total else ""
+    beyond = f" A search shows its best {last:,}." if last < found.total and not found.has_more else ""
     return f"{part}, best first.{beyond}"
 
 
@@ -102,13 +102,13 @@ def _help(form: SearchForm, lift: Lift, about: About) -> Help:
     """Return what to do about one filter of a search that finds nothing."""
     one, many, what = _SAYINGS[lift.name]
     what = what.format(_field_text(form, lift))
-    sentence = f"{_clips(lift.alone) if lift.alone else 'No clip'} {many if lift.alone > 1 else one} {what}."
+    sentence = f"{counted(lift.alone) if lift.alone else 'No clip'} {many if lift.alone > 1 else one} {what}."
     links = {}
     if not lift.alone and lift.name == "tag":
         others = form.without("tag", lift.value)
         links = {f"Try “{tag}”": others.having("tag", tag).address() for tag in _near_tags(str(lift.value), about)}
     if lift.without:
-        links[f"Search without it ({_clips(lift.without)})"] = form.without(lift.name, lift.value).address()
+        links[f"Search without it ({counted(lift.without)})"] = form.without(lift.name, lift.value).address()
     return Help(sentence=sentence, links=links)
 
 
@@ -135,7 +135,3 @@ def _told(name: str, value: str) -> str:
 
 def _one(name: str, value: str) -> str | None:
     return None if name in ("min_s", "max_s") else value
-
-
-def _clips(number: int) -> str:
-    return f"{number:,} clip{'s' if number != 1 else ''}"

@@ -19,13 +19,41 @@ document.addEventListener("play", (event) => {
   for (const audio of $$("audio")) if (audio !== event.target) audio.pause();
 }, true);
 
-// Keys: "/" the query; arrows, j and k from clip to clip; space and enter play and stop.
+// Keys: "/" the query; arrows, j and k from clip to clip; space and enter play and stop. They can be turned off, as
+// programs that listen to speech may type single letters, and are left to whatever else has the focus.
 const clips = $$(".clip");
 const keys = $("#keys");
-if (keys) keys.hidden = false;
+const keysSwitch = $("#keys-switch");
+const CONTROLS = "input, textarea, select, button, summary, audio, [contenteditable]";
+let keysOn = remembered() !== "off";
 
-function isTyping(target) {
-  return target.closest("input:not([type=checkbox]), textarea, select, audio, [contenteditable]") !== null;
+function remembered() {
+  try {
+    return localStorage.getItem("keys");
+  } catch {
+    return null; // a browser that keeps nothing
+  }
+}
+
+function showKeys() {
+  if (keys) keys.hidden = !keysOn;
+  keysSwitch.textContent = keysOn ? "Keys: on" : "Keys: off";
+}
+
+if (keysSwitch) {
+  keysSwitch.hidden = false;
+  showKeys();
+  keysSwitch.addEventListener("click", () => {
+    keysOn = !keysOn;
+    showKeys();
+    try {
+      localStorage.setItem("keys", keysOn ? "on" : "off");
+    } catch { /* then for this page only */ }
+  });
+}
+
+function isAmongResults(target) {
+  return target === document.body || target.id === "content" || target.closest(".clips") !== null;
 }
 
 function move(step) {
@@ -40,7 +68,7 @@ function move(step) {
 function toggle(clip) {
   const audio = $("audio", clip);
   if (!audio) return;
-  if (audio.paused) audio.play().catch(() => say("This sound cannot be played."));
+  if (audio.paused) audio.play().catch((error) => { if (error.name !== "AbortError") tellUnplayable(audio); });
   else audio.pause();
 }
 
@@ -48,13 +76,31 @@ function say(text) {
   if (live) live.textContent = text;
 }
 
+function tellUnplayable(audio) {
+  const text = "This sound cannot be played.";
+  say(text);
+  if (audio.nextElementSibling) return; // said before
+  const line = document.createElement("p");
+  line.className = "problem";
+  line.textContent = text;
+  audio.after(line);
+}
+
+document.addEventListener("error", (event) => {
+  if (event.target.matches("audio")) tellUnplayable(event.target);
+}, true);
+document.addEventListener("playing", (event) => event.target.nextElementSibling?.remove(), true);
+
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || isTyping(event.target)) return;
-  if (event.key === "/") {
+  if (!keysOn || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  if (event.target.closest(CONTROLS)) return;
+  if (event.key === "/") { // with Shift on some keyboards
     const query = $("#q");
     if (!query) return;
     query.focus();
     query.select();
+  } else if (event.shiftKey || !isAmongResults(event.target)) {
+    return;
   } else if (event.key === "ArrowDown" || event.key === "j") {
     if (!move(1)) return;
   } else if (event.key === "ArrowUp" || event.key === "k") {
@@ -88,9 +134,10 @@ for (const button of $$(".copy")) {
   });
 }
 
-// Uploading: a file may be dropped anywhere on the page.
+// Uploading: a file may be dropped anywhere on the page. It goes with the search's form, by a button of its own.
 const upload = $("#upload");
 if (upload) {
+  const form = upload.closest("form");
   const input = $("#sound", upload);
   const button = $("button", upload);
   const problem = $("#upload-problem", upload);
@@ -107,13 +154,19 @@ if (upload) {
   };
 
   input.addEventListener("change", isFit);
-  upload.addEventListener("submit", (event) => {
-    if (!isFit()) {
+  form.addEventListener("submit", (event) => {
+    if (event.submitter !== button) {
+      input.disabled = true; // a text is searched for, and no address names the file
+      setTimeout(() => { input.disabled = false; });
+      return;
+    }
+    if (!input.files.length) problem.textContent = "Choose a sound file first.";
+    if (!input.files.length || !isFit()) {
       event.preventDefault();
       return;
     }
-    button.disabled = true;
     button.textContent = "Listening…";
+    setTimeout(() => { button.disabled = true; }); // once the form is on its way
     say("Listening to the sound.");
   });
   window.addEventListener("pageshow", () => {
@@ -137,6 +190,6 @@ if (upload) {
     const one = new DataTransfer();
     one.items.add(event.dataTransfer.files[0]);
     input.files = one.files;
-    if (isFit()) upload.requestSubmit();
+    if (isFit()) form.requestSubmit(button);
   });
 }

@@ -74,8 +74,9 @@ def test_a_text_finds_what_the_library_finds(address: str, index: Index, model: 
     assert (found["total"], found["words"], found["notes"]) == (len(index), [], [])
 
 
-def test_pages_follow_each_other_and_end(address: str, index: Index, model: Clap) -> None:
-    path, keys = f"/api/search?{urlencode({'q': 'a low tone', 'top': 7})}", []
+@pytest.mark.parametrize("top", [1, 5, 7])
+def test_pages_follow_each_other_and_end(address: str, index: Index, model: Clap, top: int) -> None:
+    path, keys = f"/api/search?{urlencode({'q': 'a low tone', 'top': top})}", []
     while path:
         found = get(address, path, "Results")
         keys += [hit["clip"]["key"] for hit in found["hits"]]
@@ -194,7 +195,10 @@ def test_the_document_is_served_and_holds_together(address: str) -> None:
     assert served == json.loads(json.dumps(DOCUMENT))
     assert served["openapi"] == "3.1.0"
     names = [operation["operationId"] for path in served["paths"].values() for operation in path.values()]
-    assert sorted(names) == ["clip", "index", "search", "sound"]
+    assert sorted(names) == ["audio", "clip", "index", "search", "sound", "thumbnail"]
+    for path in ("/clip/{key}/audio.flac", "/clip/{key}/thumbnail.png"):
+        (media_type,) = served["paths"][path]["get"]["responses"]["200"]["content"]
+        assert ask(address, path.replace("{key}", OTHER)).headers["content-type"] == media_type
     references = [part.split('"')[0] for part in json.dumps(served).split("#/components/schemas/")[1:]]
     assert set(references) <= set(SCHEMAS)
     assert set(SCHEMAS) <= set(references)
@@ -224,6 +228,9 @@ def test_bounds_hold_as_documented(address: str, parameter: dict[str, Any]) -> N
     }
     good, bad = edges[schema["type"]]()
     other = {} if name in ("q", "like", "sound") else {"q": "rain"}
+    if name == "page":
+        other["top"] = "1"  # together at most 1,000, as its description says
+        assert "at most 1000" in parameter["description"]
 
     def status(value: Any) -> int:
         return ask(address, "/api/search?" + urlencode(other | {name: value}, doseq=True, quote_via=quote)).status

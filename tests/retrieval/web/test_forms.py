@@ -66,6 +66,11 @@ def test_forms_lead_to_other_forms_on_their_first_page() -> None:
         ("min_s=.25+s&max_s=3s", SearchForm(min_s=0.25, max_s=3.0)),
         ("q=%ED%A0%80x", SearchForm(q="\ufffd\ufffd\ufffdx")),
         ("top=100&page=10", SearchForm(top=100, page=10)),
+        ("top=1&page=1000", SearchForm(top=1, page=1000)),
+        ("min_s=5.&max_s=1e5", SearchForm(min_s=5.0, max_s=100_000.0)),
+        ("min_s=0.12345678901&max_s=%2B1.5E-1", SearchForm(min_s=0.12345678901, max_s=0.15)),
+        ("min_s=-0&max_s=9999999.999", SearchForm(min_s=0.0, max_s=9999999.999)),
+        ("min_s=1e-300&max_s=00000000000003", SearchForm(min_s=1e-300, max_s=3.0)),
     ],
 )
 def test_what_people_type_is_read(query: str, form: SearchForm) -> None:
@@ -82,13 +87,20 @@ def test_what_people_type_is_read(query: str, form: SearchForm) -> None:
         ("min_s=abc", "min_s", "The shortest duration must be a number of seconds, such as 2 or 0.5; “abc” is none."),
         ("max_s=-1", "max_s", "The longest duration must be a number of seconds, such as 2 or 0.5; “-1” is none."),
         ("max_s=nan", "max_s", "“nan” is none."),
-        ("max_s=1e5", "max_s", "“1e5” is none."),
+        ("max_s=NaN", "max_s", "“NaN” is none."),
+        ("max_s=inf", "max_s", "“inf” is none."),
+        ("max_s=-Infinity", "max_s", "“-Infinity” is none."),
+        ("max_s=1e999", "max_s", "“1e999” is not below 10,000,000."),
+        ("max_s=1e7", "max_s", "“1e7” is not below 10,000,000."),
+        ("max_s=-1e-9", "max_s", "“-1e-9” is none."),
+        ("max_s=.", "max_s", "“.” is none."),
+        ("max_s=1_0", "max_s", "“1_0” is none."),
         ("max_s=٣", "max_s", "“٣” is none."),
         ("max_s=" + "9" * 5000, "max_s", "at most 300 are read"),
         ("min_s=5&max_s=2.5", "min_s", "The shortest duration, 5 s, is above the longest, 2.5 s: no clip can be both."),
         ("top=0", "top", "top must be a whole number from 1 to 100; “0” is none."),
         ("top=101", "top", "top must be a whole number from 1 to 100"),
-        ("page=1.5", "page", "page must be a whole number from 1 to 100; “1.5” is none."),
+        ("page=1.5", "page", "page must be a whole number from 1 to 1000; “1.5” is none."),
         ("page=" + "9" * 99, "page", "“" + "9" * 40 + "…” is none."),
         ("top=50&page=21", "page", f"A search shows its best {MOST_RESULTS:,}; page 21 of 50 is beyond them."),
         ("&".join(f"tag={n}" for n in range(MOST_VALUES + 1)), "tag", "tag was given 21 times; at most 20 are read."),
@@ -110,6 +122,36 @@ def test_a_form_shows_what_was_typed() -> None:
     assert [swapped.shown(name) for name in ("min_s", "max_s")] == ["5", "2"]
     assert swapped.has_filter_problem
     assert not read("/?q=" + "x" * 1001).has_filter_problem
+
+
+def test_values_that_can_be_read_stay_beside_one_that_cannot() -> None:
+    long = "x" * 301
+    form = read(f"/?q=dog&tag=a&tag={long}&tag=b")
+    assert (form.tags, form.typed) == (("a", "b"), {"tag": long})
+    form = read("/?" + "&".join(f"tag={number}" for number in range(22)))
+    assert (form.tags, form.typed) == (tuple(map(str, range(20))), {"tag": "20"})
+
+
+@pytest.mark.parametrize("top", [1, 5, 7, 10, 30, 33, 100])
+@pytest.mark.parametrize("total", [0, 1, 99, 101, 999, 1000, 1001, 10**6])
+def test_the_page_after_can_always_be_read(top: int, total: int) -> None:
+    form, shown = read(f"/?q=dog&top={top}"), 0
+    while True:
+        assert form.problems == {}
+        shown += min(top, total - shown)
+        if not form.has_page_after(total):
+            break
+        form = read(form.address(page=form.page + 1))
+    assert shown == min(total, MOST_RESULTS // top * top)
+    assert list(read(form.address(page=MOST_RESULTS // top + 1)).problems) == ["page"]
+
+
+@given(st.floats(min_value=0, max_value=10_000_000, exclude_max=True))
+def test_seconds_are_the_same_in_every_address(seconds: float) -> None:
+    form = SearchForm(q="dog", min_s=seconds)
+    again = read(form.address())
+    assert again == form
+    assert again.address() == form.address()
 
 
 def test_unknown_names_are_said_with_the_nearest_one() -> None:

@@ -287,6 +287,11 @@ def test_a_post_of_another_site_is_refused(address: str, headers: dict[str, str]
 def test_another_site_may_link_to_us_but_not_take_from_us(address: str) -> None:
     foreign = {"Sec-Fetch-Site": "cross-site"}
     check(ask(address, headers=foreign | {"Sec-Fetch-Mode": "navigate"}), 200)
+    visit = foreign | {"Sec-Fetch-Mode": "navigate"}
+    check(ask(address, headers=visit | {"Sec-Fetch-Dest": "document"}), 200)
+    for element in ("iframe", "frame", "embed", "object", "fencedframe"):
+        check(ask(address, headers=visit | {"Sec-Fetch-Dest": element}), 403, "another site's page")
+        check(ask(address, headers={"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": element}), 200)
     for mode in ("no-cors", "cors", "websocket"):
         check(ask(address, headers=foreign | {"Sec-Fetch-Mode": mode}), 403)
 

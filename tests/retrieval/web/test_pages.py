@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -77,7 +78,16 @@ def test_a_card_tells_all_that_is_known_of_a_clip(address: str) -> None:
     links = dict(zip(words(tone, ".links a"), tone.css(".links a"), strict=True))
     assert list(links) == ["More like this", "Download", "Page of origin"]
     assert links["More like this"].attrib["href"] == "/?like=soundbible-2&top=100"
-    assert links["Page of origin"].attrib == {"href": "https://sounds.example/2", "rel": "noopener noreferrer"}
+    assert links["Page of origin"].attrib["href"] == "https://sounds.example/2"
+    assert links["Page of origin"].attrib["rel"] == "noopener noreferrer"
+    assert [each.attrib["aria-label"] for each in tone.css(".links a, .credit input, .credit button, .tags")] == [
+        "Tags of Tone 2",
+        "Credit of Tone 2",
+        "Copy credit of Tone 2",
+        "More like this: Tone 2",
+        "Download Tone 2",
+        "Page of origin of Tone 2",
+    ]
     download = ask(address, links["Download"].attrib["href"])
     assert download.headers["content-disposition"].startswith("attachment")
 
@@ -152,7 +162,10 @@ def test_more_results_come_by_pages(address: str) -> None:
     )
     beyond = search(address, q="a low tone", page=9)
     assert words(beyond, "#count") == ["There is no page 9: 18 clips were found."]
-    assert beyond.css("main > p a").attrib["href"] == "/?q=a+low+tone"
+    assert beyond.css("#content > p a").attrib["href"] == "/?q=a+low+tone"
+    assert not beyond.css(".pages a")  # the page before is empty, too
+    assert words(search(address, q="a low tone", page=3), ".pages a") == ["← Better matches"]
+    assert words(search(address, source="bigsoundbank", page=2), "#count") == ["There is no page 2: 1 clip was found."]
 
 
 def test_nothing_found_says_which_filter_leaves_nothing(address: str) -> None:
@@ -181,7 +194,7 @@ def test_nothing_found_says_which_filter_leaves_nothing(address: str) -> None:
         ("q=" + "x" * 1200, "The query has 1,200 characters; at most 1,000 are read. Shorten it."),
         ("q=a&max_s=abc", "The longest duration must be a number of seconds, such as 2 or 0.5; “abc” is none."),
         ("q=a&min_s=5&max_s=2", "The shortest duration, 5 s, is above the longest, 2 s: no clip can be both."),
-        ("q=a&page=0", "page must be a whole number from 1 to 100; “0” is none."),
+        ("q=a&page=0", "page must be a whole number from 1 to 1000; “0” is none."),
         ("like=a&sound=b", "Ask one thing at a time: like and sound were given together."),
     ],
 )
@@ -230,11 +243,11 @@ def test_empty_fields_leave_the_address_and_a_text_replaces_another_question(add
 
 
 def test_a_query_in_another_script_is_ranked_with_a_note(address: str) -> None:
-    for query in ("собака лает", "犬が吠える", "🐕🐕", "كلب"):
+    for query in ("собака лает", "犬が吠える", "كلب", "🐕 собака 808"):
         found = search(address, q=query)
         assert "few Latin letters" in words(found, ".notice")[0]
         assert len(found.css(".clip")) == 10
-    for query in ("a dog", "ein Käfer, größer", "犬 dog barks"):
+    for query in ("a dog", "ein Käfer, größer", "犬 dog barks", "🐕🐕", "808", "?!"):
         assert not search(address, q=query).css(".notice")
 
 
@@ -259,7 +272,7 @@ def test_an_uploaded_sound_leads_to_its_results_and_words(address: str, collecti
     again = page(address, fitting[0].attrib["href"])
     assert again.css("#q").attrib["value"]
     assert words(again, ".chips a") == [f"Remove the filter tag tone {CROSS}"]
-    assert found.css("#upload").attrib["action"] == "/sound?tag=tone&top=5"
+    assert found.css("#upload button").attrib["formaction"] == "/sound?tag=tone&top=5"
     assert found.css("form.search input[type=hidden][name=sound]")
 
 
@@ -271,7 +284,71 @@ def test_a_file_that_is_no_sound_is_refused_on_the_page(address: str) -> None:
         assert words(found, "[role=alert] p")[0]
         assert found.css("#upload details[open]")
     assert Selector(upload(address, b"no sound").text).css("h1::text").get() == "That sound could not be read"
-    assert ask(address, "/sound").status == 405
+    for method in ("GET", "HEAD"):
+        answer = ask(address, "/sound?tag=even", method=method)
+        assert (answer.status, answer.headers["location"]) == (303, "/")
+
+
+def test_a_file_uploaded_twice_has_two_names_that_others_do_not_learn(address: str, collection: list[Path]) -> None:
+    content = (collection[0] / "audio" / "soundbible-5.flac").read_bytes()
+    mine, theirs = (upload(address, content, name=name).headers["location"] for name in ("mine.flac", "theirs.flac"))
+    assert mine != theirs
+    assert words(page(address, mine), "h1") == ["Clips that sound like mine.flac"]
+    assert words(page(address, theirs), "h1") == ["Clips that sound like theirs.flac"]
+    page(address, f"/?sound={hashlib.sha256(content).hexdigest()[:32]}", 404)
+
+
+def test_filters_that_were_not_applied_yet_go_along_with_a_sound(address: str, collection: list[Path]) -> None:
+    """The page sends its whole form: what is ticked now counts, not what the address that it is sent to says."""
+    content = (collection[0] / "audio" / "soundbible-5.flac").read_bytes()
+    fields = [("q", "rain"), ("sound", "beef"), ("top", "5"), ("tag", "even"), ("tag", ""), ("min_s", "2,5")]
+    for file, target in ((("file", "a.flac", content), "/?sound="), (("file", "a.flac", b"no sound"), "")):
+        kind, body = form(*((name, None, value.encode()) for name, value in fields), file)
+        answer = ask(address, "/sound?tag=tone", method="POST", headers={"Content-Type": kind}, body=body)
+        if target:
+            assert re.fullmatch(r"/\?sound=[0-9a-f]{32}&top=5&tag=even&min_s=2%2C5", answer.headers["location"])
+            assert words(page(address, answer.headers["location"]), "#count") == ["4 clips, best first."]
+            continue
+        found = Selector(answer.text)
+        assert found.css("#q").attrib["value"] == "rain"
+        assert found.css("input[name=tag][checked]::attr(value)").getall() == ["even"]
+        assert found.css("input[name=min_s]").attrib["value"] == "2.5"
+        assert not found.css("input[type=hidden][name=sound]")
+    refused = upload(address, b"no sound", path="/sound?tag=tone")
+    assert Selector(refused.text).css("input[name=tag][checked]::attr(value)").getall() == ["tone"]
+
+
+def test_the_name_of_a_file_that_was_not_sent_leaves_the_address(address: str) -> None:
+    answer = ask(address, "/?q=dog&tag=&file=my+secret.wav")
+    assert (answer.status, answer.headers["location"]) == (303, "/?q=dog")
+
+
+def test_a_dead_question_is_not_asked_again(address: str) -> None:
+    for path in ("/?like=no-1&tag=even", "/?sound=beef&tag=even"):
+        found = page(address, path, 404)
+        assert not found.css("form.search input[type=hidden]")
+        assert found.css("input[name=tag][checked]").attrib["value"] == "even"
+
+
+def test_a_tag_that_is_too_long_is_shown_again(address: str) -> None:
+    found = page(address, "/?q=a&tag=even&tag=" + "x" * 301, 400)
+    assert found.css("#tag[aria-invalid]").attrib["value"] == "x" * 301
+    assert found.css("input[name=tag][checked]").attrib["value"] == "even"
+
+
+def test_headings_and_alerts_lie_in_the_main_part(address: str) -> None:
+    for path, status in (
+        ("/", 200),
+        ("/?q=a", 200),
+        ("/?q=a&min_s=x", 400),
+        ("/nowhere", 404),
+        ("/clip/" + OTHER, 200),
+    ):
+        found = page(address, path, status)
+        assert len(found.css("main h1")) == len(found.css("h1")) == 1
+        assert len(found.css("main [role=alert]")) == len(found.css("[role=alert]"))
+        assert found.css("main #content")
+        assert found.css(".skip").attrib["href"] == "#content"
 
 
 @pytest.mark.parametrize("key", [*TEXTS, OTHER])
@@ -313,6 +390,8 @@ def test_long_turned_and_missing_texts(address: str) -> None:
     assert len(endless.css("title::text").get("")) < 150
     assert words(endless, "article h1")[0] == "x" * 399 + "…"
     assert words(endless, "article .tags a") == ["y" * 39 + "…"]
+    assert words(endless, "article .tags li") == ["t" * 39 + "…", "y" * 39 + "…"]  # one is too long to filter by
+    assert words(endless, "article .description") == [("word " * 1000).strip()]
     turned = page(address, f"/clip/{TURNED}")
     assert turned.css("title::text").get() == "photo gnp.exe · WavText5K"
     assert words(turned, "article h1[dir=auto]") == ["photo gnp.exe"]
@@ -350,6 +429,32 @@ def test_the_page_of_the_api_names_every_parameter(address: str) -> None:
     document = json.loads(ask(address, found.css("main a::attr(href)").get("")).body)
     assert words(found, "tbody th") == [each["name"] for each in document["paths"]["/api/search"]["get"]["parameters"]]
     assert f"curl --get {address}/api/search" in words(found, "pre")[0]
+
+
+def test_all_captions_tags_and_sources_can_be_reached(run: Path, tmp_path: Path) -> None:
+    many = {
+        "captions": [f"A bell rings {times} times." for times in range(291)],
+        "tags": [f"tag{number}" for number in range(40)],
+    }
+    rows = [
+        write_clip(tmp_path, f"site{number}-1", hertz=300 + number, duration_s=0.2, **(many if not number else {}))
+        for number in range(60)
+    ]
+    write_manifest(tmp_path, rows)
+    build_index(run, tmp_path, tmp_path / "index")
+    index = Index.open(tmp_path / "index")
+    with running_server(make_app(index, index.load_model())) as address:
+        found = search(address, q="a", source="site0")
+        assert len(found.css("input[name=source]")) == 60
+        assert words(found, ".tags a")[12:] == ["28 more tags of Bell"]
+        whole = page(address, found.css(".tags a::attr(href)").getall()[-1])
+        assert words(whole, "article .tags a") == many["tags"]
+        assert words(found, ".more summary") == ["289 more captions"]
+        assert words(found, ".more a") == ["All 291 captions"]
+        assert found.css(".more a").attrib["href"] == "/clip/site0-1"
+        assert words(whole, "article .description")[-291:] == many["captions"]
+        assert words(found, "#tags option")[-1] == "1 clip"
+        assert str(tmp_path) not in found.get() + ask(address, "/api/index").text + page(address, "/").get()
 
 
 @pytest.fixture
@@ -392,6 +497,7 @@ def test_a_manifest_that_changed_is_told_on_every_page(own: tuple[str, Path, Cla
     (folder / "manifest.parquet").unlink()
     for path in ("/", "/?q=rain", "/?source=mine", "/clip/mine-1", "/?like=mine-1"):
         assert "the manifest is gone" in words(page(address, path), ".notice")[0]
+        assert str(folder.parent) not in ask(address, path).text  # where it lies is the server's affair
     assert "the manifest is gone" in json.loads(ask(address, "/api/search?q=a").body)["notes"][0]
     assert "the manifest is gone" in json.loads(ask(address, "/api/index").body)["changed"][0]
 
