@@ -17,8 +17,8 @@ from retrieval.codes import Codes, encode, is_fast, length, scan
 
 _SCORES = 2**20
 """Scores held at once: 4 MiB of float32; larger blocks are new memory each time, which costs more than the sums."""
-_REFINED = 2**13
-"""Rows scored in float64 at once: 64 MiB of 1,024 columns."""
+_REFINED = 2**10
+"""Rows that are not beside each other, scored at once: 4 MiB of 1,024 columns in float32."""
 
 
 def top_rows(
@@ -83,7 +83,7 @@ def _code_scan(codes: Codes, queries: Tensor) -> Callable[[slice], tuple[Tensor,
     return lambda rows: scan(codes, coded, lengths, rows)
 
 
-def _float_scan(vectors: Tensor, queries: Tensor) -> Callable[[slice], tuple[Tensor, Tensor]]:
+def _float_scan(vectors: Tensor, queries: Tensor) -> Callable[[slice | Tensor], tuple[Tensor, Tensor]]:
     """Return what gives scores (Q, n) of some rows in float32, and how far at most any is off, (Q,).
 
     A dot product of D terms is off by D roundings of |q| |x| at most, in any order (Higham 2002, section 3.1);
@@ -91,7 +91,7 @@ def _float_scan(vectors: Tensor, queries: Tensor) -> Callable[[slice], tuple[Ten
     """
     lengths = length(queries) * (2**-23 * (vectors.shape[1] + 2))
 
-    def scan_floats(rows: slice) -> tuple[Tensor, Tensor]:
+    def scan_floats(rows: slice | Tensor) -> tuple[Tensor, Tensor]:
         block = vectors[rows].float()
         return queries @ block.T, lengths * torch.linalg.vector_norm(block, dim=1).amax()
 
@@ -99,7 +99,13 @@ def _float_scan(vectors: Tensor, queries: Tensor) -> Callable[[slice], tuple[Ten
 
 
 def _refined(vectors: Tensor, query: Tensor, rows: Tensor, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best of some rows and their scores, from products in float64."""
+    """Return the best of some rows and their scores, from products in float64; of many, float32 leaves the few."""
+    if len(rows) > max(_REFINED, top):
+        scan = _float_scan(vectors, query[None])
+        found = zip(*map(scan, torch.split(rows, _REFINED)), strict=True)
+        near, off = (torch.cat(parts, dim=-1) for parts in found)
+        least = torch.topk(near[0], top, sorted=False).values.amin() - off.amax()
+        rows = rows[near[0] >= least - off.amax()]
     wide = query.double()
     parts = [(vectors[part].double() * wide).sum(dim=1).float() for part in torch.split(rows, _REFINED)]
     scores = torch.cat(parts).numpy() if parts else np.empty(0, np.float32)

@@ -127,3 +127,16 @@ def test_a_query_that_cannot_be_ranked_is_named(
 def test_no_row_left_gives_none() -> None:
     ((rows, scores),) = top_rows(torch.ones((5, 4)), np.ones((1, 4)), top=3, mask=np.zeros(5, bool))
     assert (rows.tolist(), scores.tolist()) == ([], [])
+
+
+@KINDS
+def test_thousands_of_rows_among_the_best_are_told_apart(coded: bool) -> None:
+    """All of 3,000 rows within 1e-4 of each other, many of them equal: float32 leaves a few, float64 ranks those."""
+    generator = np.random.default_rng(1)
+    query = unit(generator.normal(size=(1, 64)))
+    near = unit(query + 0.01 * generator.normal(size=(1500, 64)))
+    vectors = torch.from_numpy(np.concatenate([near, near]))
+    mask = generator.random(3000) < 0.8
+    for top in (1, 10, 2000):
+        ((rows, _),) = top_rows(vectors, query, top=top, codes=encode(vectors) if coded else None, mask=mask)
+        assert rows.tolist() == expected(vectors, query[0], top=top, mask=mask)
