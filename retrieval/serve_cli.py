@@ -52,11 +52,9 @@ def serve(
         ) from error
     from retrieval.index import Index
 
-    for name in allow_host or ():
-        if not is_host_name(name):
-            raise ServeError(
-                f"--allow-host {name}: give the host's name alone, such as sounds.example, without http:// and port"
-            )
+    for name in [name for name in allow_host or () if not is_host_name(name)]:
+        words = "give the host's name alone, such as sounds.example, without http:// and port"
+        raise ServeError(f"--allow-host {name}: {words}")
     opened = Index.open(index)
     check_current(opened, stale=stale)
     with bind(host, port) as listener:
@@ -82,6 +80,9 @@ def serve(
 
 def _tell(line: str) -> None:
     """Print a line on stdout; where nobody reads that any more, on stderr: the page is there all the same."""
+    if sys.stdout is None:
+        _warn(line)
+        return
     try:
         print(line, flush=True)
     except OSError:

@@ -177,6 +177,7 @@ def _safe(name: str, most_bytes: int) -> str:
     """
     name = "".join("_" if sign in '/\\:*?"<>|' else sign for sign in unicodedata.normalize("NFC", name))
     name = "".join(sign for sign in name if unicodedata.category(sign)[0] not in "CZ" or sign in _KEPT)
-    name = name.strip(_KEPT + ".")[:LONGEST_NAME].encode()[: most_bytes - 1].decode(errors="ignore")
+    name = name.strip(_KEPT + ".")[:LONGEST_NAME]
+    name = name.encode()[: most_bytes - 1].decode(errors="ignore")  # one byte less, for an underscore before it
     name = name.strip(_KEPT + ".") or "sound"
     return f"_{name}" if _RESERVED.fullmatch(name) else name

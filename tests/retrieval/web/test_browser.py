@@ -290,13 +290,125 @@ def test_keys_alone(visit: Open) -> None:
     for _ in range(12):
         page.keyboard.press("ArrowDown")
     assert here() == names[-1]
-    page.keyboard.press("Tab")
-    page.keyboard.press("j")  # from a link within a clip, still to the next
-    assert here() == names[-1] or page.evaluate("document.activeElement.closest('.clip').id") == names[-1]
+    page.keyboard.press("j")  # there is none after it
+    assert here() == names[-1]
+    page.locator(f"#{names[2]} .links a").first.focus()
+    page.keyboard.press("j")  # from a link within a clip, to the next
+    assert here() == names[3]
     focused = page.locator(f"#{names[-1]} h3 a")
     focused.focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**/clip/**")
+
+
+def test_keys_are_left_to_what_has_the_focus(visit: Open) -> None:
+    page = visit("/?q=a+low+tone&source=soundbible")
+    page.click(".filters summary")
+
+    def here() -> str:
+        return str(page.evaluate("document.activeElement.closest('.clip')?.id ?? document.activeElement.tagName"))
+
+    for selector, tag in (
+        (".filters summary", "SUMMARY"),
+        ("input[name=source]", "INPUT"),
+        (".filters button", "BUTTON"),
+    ):
+        for key in ("ArrowDown", "ArrowUp", "j", "k", "/"):
+            page.locator(selector).first.focus()
+            page.keyboard.press(key)
+            assert here() == tag, key
+    page.locator(".brand").focus()  # neither a control nor among the results: "/" alone is ours
+    page.keyboard.press("ArrowDown")
+    assert here() == "A"
+    page.keyboard.press("/")
+    assert here() == "INPUT"
+    page.locator("#content").focus()
+    for held in ("Shift", "Control", "Alt", "Meta"):
+        page.keyboard.press(f"{held}+ArrowDown")
+        assert here() == "DIV"
+    page.keyboard.press("ArrowDown")
+    first = here()
+    page.keyboard.press("Shift+J")
+    assert here() == first == page.locator(".clip").first.get_attribute("id")
+
+
+def test_keys_can_be_turned_off_for_good(visit: Open) -> None:
+    page = visit("/?q=a+low+tone")
+    switch = page.locator("#keys-switch")
+    switch.click()
+    assert switch.text_content() == "Keys: off"
+    for path_ in ("/?q=a+low+tone", "/?q=another"):
+        page.evaluate("document.activeElement.blur()")
+        for key in ("j", "ArrowDown", "/"):
+            page.keyboard.press(key)
+            assert page.evaluate("document.activeElement.tagName") == "BODY"
+        assert not page.is_visible("#keys")
+        page.goto(path_)
+    switch.click()
+    assert page.is_visible("#keys")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.className") == "clip"
+
+
+def test_a_sound_that_cannot_be_played_says_so_beside_its_player(visit: Open) -> None:
+    page = visit("/?q=a+low+tone&tag=even")
+    page.route("**/audio.flac", lambda route: route.fulfill(body="no sound", content_type="audio/flac"))
+    page.keyboard.press("j")
+    for _ in range(2):
+        page.keyboard.press("Space")
+        page.wait_for_selector(".clip .sound .problem:visible")
+        page.wait_for_timeout(200)
+    assert page.locator(".problem:visible").all_text_contents() == ["This sound cannot be played."]
+    assert page.text_content("#live") == "This sound cannot be played."
+
+
+@pytest.mark.parametrize("scripted", [True, False])
+def test_filters_that_were_only_ticked_go_along_with_a_sound(visit: Open, tone: Path, scripted: bool) -> None:
+    page = visit("/?q=rain&tag=even", java_script_enabled=scripted)
+    page.click(".filters summary")
+    page.uncheck("input[name=tag][value=even]")
+    page.check("input[name=license][value='cc0-1.0']")
+    page.fill("input[name=max_s]", "1.1")
+    page.click("#upload summary")
+    page.set_input_files("#sound", tone)
+    page.click("#upload button")
+    page.wait_for_url("**sound=*")
+    assert re.fullmatch(r"/\?sound=[0-9a-f]{32}&max_s=1.1&license=cc0-1.0", path(page))
+    assert count(page) == "2 clips, best first."
+
+
+@pytest.mark.parametrize("scripted", [True, False])
+def test_enter_searches_for_the_text_though_a_sound_is_chosen(visit: Open, tone: Path, scripted: bool) -> None:
+    page = visit(java_script_enabled=scripted)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(f"{request.method} {request.url}"))
+    page.click("#upload summary")
+    page.set_input_files("#sound", tone)
+    page.fill("#q", "a low tone")
+    page.press("#q", "Enter")
+    page.wait_for_selector(".clip")
+    assert path(page) == "/?q=a+low+tone"
+    page.click(".filters summary")
+    page.fill("#tag", "even")
+    page.press("#tag", "Enter")
+    page.wait_for_url("**tag=even")
+    assert path(page) == "/?q=a+low+tone&tag=even"
+    assert not any(each.startswith("POST") for each in sent)
+    assert not any("tone.wav" in each for each in sent if scripted)
+
+
+def test_no_sound_chosen_is_said_at_once(visit: Open) -> None:
+    page = visit()
+    page.click("#upload summary")
+    page.click("#upload button")
+    assert page.text_content("#upload-problem") == "Choose a sound file first."
+    assert path(page) == "/"
+    without = visit(java_script_enabled=False)
+    without.click("#upload summary")
+    without.click("#upload button")
+    without.wait_for_url("**/sound")
+    assert without.text_content("[role=alert] p") == "No file was chosen."
 
 
 def test_the_way_through_the_page_by_tab(visit: Open) -> None:
@@ -305,7 +417,7 @@ def test_the_way_through_the_page_by_tab(visit: Open) -> None:
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
+    assert page.evaluate("document.activeElement.id") == "content"
     seen = []
     for _ in range(12):
         page.keyboard.press("Tab")

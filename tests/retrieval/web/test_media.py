@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -204,7 +205,7 @@ def test_a_download_has_the_clips_name(address: str) -> None:
         ("photo\u202egnp.exe", "photognp.exe", "photognp.exe"),
         ("\u0000\u0007\u200b", "sound", "sound"),
         ("h\u00f6rbar \u2013 \u732b", "horbar  ", "h%C3%B6rbar%20%E2%80%93%20%E7%8C%AB"),
-        ("\U0001f415" * 100, "", "%F0%9F%90%95" * 57),
+        ("\U0001f415" * 100, "", "%F0%9F%90%95" * 58),
         ("CON", "_CON", "_CON"),
         ("nul.txt", "_nul.txt", "_nul.txt"),
         (" . . ", "sound", "sound"),
@@ -219,6 +220,27 @@ def test_a_download_name_is_safe_everywhere(index: Index, title: str, plain: str
     assert header.isprintable()
     end = "%20%28soundbible-1%29.flac"
     assert header == f"attachment; filename=\"{plain} (soundbible-1).flac\"; filename*=UTF-8''{quoted}{end}"
+
+
+@pytest.mark.parametrize("clip_id", ["a-1", "mine-" + "\u732b" * 100, "\U0001f415" * 200, "x" * 500])
+@pytest.mark.parametrize(
+    "title", ["\u732b" * 300, "\U0001f468\u200d\U0001f469\u200d" * 50, "e\u0301" * 300, "\u0958" * 90]
+)
+def test_a_download_name_fits_into_a_folder(index: Index, title: str, clip_id: str) -> None:
+    (clip,) = index.clips([0])
+    name = download_name(replace(clip, title=title, clip_id=clip_id))
+    assert 150 < len(name.encode()) <= 255
+    assert name.endswith(").flac")
+    first = unicodedata.normalize("NFC", title)[0]
+    assert name.startswith(first)
+    assert "\u200d (" not in name
+
+
+def test_a_download_name_keeps_joiners_between_letters(index: Index) -> None:
+    (clip,) = index.clips([0])
+    family, persian = "\U0001f468\u200d\U0001f469", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    name = download_name(replace(clip, title=f"\u200d{family} {persian}\u200c\u200b"))
+    assert name == f"{family} {persian} (soundbible-1).flac"
 
 
 @pytest.mark.parametrize(

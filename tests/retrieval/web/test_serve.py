@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -137,6 +138,37 @@ def test_the_page_is_served_and_opened_until_ctrl_c(index: Index, tmp_path: Path
     assert (process.returncode, stdout, stderr) == (0, "", "stopped\n")
 
 
+@pytest.mark.parametrize("closed", [">&-", ""])
+def test_the_page_is_served_though_nobody_reads_the_output(index: Index, tmp_path: Path, closed: str) -> None:
+    """An output that was closed, or whose reader has gone: the line is on stderr."""
+    process = subprocess.Popen(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *SERVE, str(index.folder), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        start_new_session=True,
+    )
+    end = threading.Timer(60, os.killpg, [process.pid, signal.SIGKILL])  # lest a line that does not come is waited for
+    end.start()
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        line = process.stderr.readline()
+        assert line.startswith("serving  18 clips    http://127.0.0.1:"), line + process.stderr.read()
+        assert ask(line.split("    ")[1]).status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "stopped\n"
+        assert process.wait(60) == 0
+    finally:
+        end.cancel()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+
+
 def refused(*arguments: str | Path) -> str:
     """Return the line that a command ends with."""
     result = CliRunner().invoke(app, ["serve", *map(str, arguments)])
@@ -163,6 +195,13 @@ def test_a_port_that_is_taken_is_told(index: Index) -> None:
 )
 def test_a_host_that_is_not_ours_is_told(index: Index, host: str, words: str) -> None:
     assert words in refused(index.folder, "--host", host, "--port", "0")
+
+
+@pytest.mark.parametrize("name", ["https://a.example", "a.example:8000", "a.example/", "", "[::1]:80", "a b", "*"])
+def test_a_further_name_is_a_host_s_alone(index: Index, name: str) -> None:
+    line = refused(index.folder, "--allow-host", "fine.example", "--allow-host", name, "--port", "0")
+    words = "give the host's name alone, such as sounds.example, without http:// and port"
+    assert line == f"error: --allow-host {name}: {words}"
 
 
 def test_what_is_no_index_is_told(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import os
 import signal
 import struct
@@ -19,7 +20,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -29,6 +31,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from retrieval.web import decoding
 from retrieval.web.errors import Refused
 from retrieval.web.uploads import MAX_PARTS, MAX_TEXT_BYTES, UploadLimits, receive_sound
 from tests.support.webserver import Answer, ask, connected, form, read_answer, running_server
@@ -92,6 +95,16 @@ def wav(
     tone = level * np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate)) / rate)
     soundfile.write(file, np.repeat(tone[:, None], channels, axis=1), rate, subtype, format=kind)
     return file.getvalue()
+
+
+def as_wav(samples: np.ndarray, *, rate: int = RATE) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, "FLOAT", format="WAV")
+    return file.getvalue()
+
+
+def constant(value: float, *, seconds: float = 0.5, rate: int = RATE) -> bytes:
+    return as_wav(np.full(int(seconds * rate), value), rate=rate)
 
 
 def as_json(answer: Answer) -> dict[str, Any]:
@@ -182,10 +195,26 @@ def test_a_name_that_is_no_unicode_is_shown_with_marks(address: str) -> None:
         pytest.param(wav(seconds=0.01), 422, "too short to search with: 0.010 s", id="a click"),
         pytest.param(wav(seconds=21, rate=8000), 422, "longer than 20 s. Cut out", id="long"),
         pytest.param(wav(rate=500), 422, "the header says 500 Hz", id="low rate"),
+        pytest.param(wav(level=0), 422, "nothing to hear in this file: its sound stays below -80 dBFS", id="zeros"),
+        pytest.param(wav(level=9e-5, subtype="FLOAT"), 422, "stays below -80 dBFS", id="faint"),
+        pytest.param(constant(0.5), 422, "nothing to hear in this file: all of its samples are one", id="constant"),
+        pytest.param(constant(-3.0), 422, "one constant value", id="beyond full scale"),
+        pytest.param(constant(0.5, rate=48_000), 422, "one constant value", id="constant, resampled"),
+        pytest.param(constant(0.5, rate=8_000), 422, "one constant value", id="constant, from fewer samples"),
+        pytest.param(constant(0.001, seconds=0.06, rate=44_100), 422, "one constant value", id="short and constant"),
     ],
 )
 def test_what_is_no_sound_is_refused_with_a_sentence(address: str, content: bytes, status: int, words: str) -> None:
     check_refused(upload(address, content, name="sound.flac"), status, words)
+
+
+def test_what_can_hardly_be_heard_is_taken(address: str) -> None:
+    click = np.zeros(RATE)
+    click[0] = 0.5
+    offset = 0.5 + 0.001 * np.sin(np.arange(RATE) / 10)
+    for samples in (click, offset, np.where(np.arange(RATE) == 9000, 2e-4, 0)):
+        assert upload(address, as_wav(samples)).status == 200
+    assert upload(address, wav(level=1.1e-4, subtype="FLOAT")).status == 200
 
 
 def test_an_archive_is_no_sound_whatever_it_swells_to(address: str) -> None:
@@ -243,7 +272,7 @@ def test_headers_that_lie_are_refused(address: str, head: dict[str, int], words:
 @pytest.mark.parametrize("size", [2**32 - 1, 3_900_000_000])
 def test_a_data_size_of_gigabytes_means_to_the_end(address: str, size: int) -> None:
     """As programs write it that cannot seek back: what is there is heard, no more."""
-    answer = upload(address, header(size=size) + bytes(RATE * 2))
+    answer = upload(address, header(size=size) + bytes(range(256)) * (RATE // 128) + bytes(RATE * 2 % 256))
     assert as_json(answer)["duration_s"] == pytest.approx(1)
 
 
@@ -349,10 +378,44 @@ def test_a_file_that_takes_much_memory_is_given_up() -> None:
         assert upload(address, wav()).status == 200
 
 
-def test_a_file_that_takes_much_disk_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_that_takes_much_disk_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     with server(LIMITS) as address:
+        monkeypatch.setattr(tempfile, "TemporaryFile", full)
+        with caplog.at_level(logging.WARNING):
+            check_refused(upload(address, wav(seconds=9)), 507, "has no room")
+        assert "an upload could not be stored: [Errno 28] No space left on device" in caplog.text
+
+
+def full(**_: Any) -> IO[bytes]:
+    """A file on a disk without room."""
+    return Path("/dev/full").open("r+b", buffering=0)
+
+
+def unwritable(**_: Any) -> IO[bytes]:
+    return Path(os.devnull).open("rb")
+
+
+def test_a_decoder_without_room_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    with server(LIMITS) as address:
+        monkeypatch.setattr(decoding, "tempfile", SimpleNamespace(TemporaryFile=full))
+        with caplog.at_level(logging.WARNING):
+            check_refused(upload(address, wav()), 507, "has no room")
+        assert "no room for a decoder's sound: OSError: [Errno 28] No space left on device" in caplog.text
+
+
+def test_another_fault_of_the_disk_is_not_called_a_lack_of_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server(LIMITS) as address:
+        with monkeypatch.context() as patch:
+            patch.setattr(decoding, "tempfile", SimpleNamespace(TemporaryFile=unwritable))
+            check_refused(upload(address, wav()), 422, "cannot be decoded")
+        assert "a decoder failed: OSError: [Errno 9]" in caplog.text
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-        check_refused(upload(address, wav()), 507, "has no room")
+        check_refused(upload(address, wav()), 500, "could not store this sound; its log says why")
+        assert "an upload could not be stored: [Errno 2]" in caplog.text
 
 
 def decoders() -> list[int]:
