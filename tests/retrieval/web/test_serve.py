@@ -138,7 +138,7 @@ def test_the_page_is_served_and_opened_until_ctrl_c(index: Index, tmp_path: Path
     assert (process.returncode, stdout, stderr) == (0, "", "stopped\n")
 
 
-@pytest.mark.parametrize("closed", [">&-", ""])
+@pytest.mark.parametrize("closed", [pytest.param(">&-", marks=pytest.mark.long), ""])
 def test_the_page_is_served_though_nobody_reads_the_output(index: Index, tmp_path: Path, closed: str) -> None:
     """An output that was closed, or whose reader has gone: the line is on stderr."""
     process = subprocess.Popen(
