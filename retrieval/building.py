@@ -38,6 +38,7 @@ from retrieval.layout import (
     OtherVersionError,
     clips_file,
     make_key,
+    model_identity,
     read_info,
     stale_files,
     texts_file,
@@ -45,7 +46,7 @@ from retrieval.layout import (
     write_info,
 )
 from retrieval.vectorstore import Pieces, VectorStore, write_tensors
-from training.checkpoint import model_folder, model_hash, read_description
+from training.checkpoint import model_folder, read_description
 
 if TYPE_CHECKING:
     from training.models.clap import Clap
@@ -103,13 +104,14 @@ def build_index(
     manifests = [manifests] if isinstance(manifests, Path) else list(manifests)
     model_dir = model_folder(run).resolve()
     read = [_manifest_info(path) for path in manifests]
-    sha256 = model_hash(model_dir)
+    sha256 = model_identity(model_dir)
     key = make_key(sha256, dtype, [each.sha256 for each in read])
     old = _index_before(out)
     if old is not None and old.key == key and _is_whole(out):
         now = replace(old, model=str(model_dir), manifests=tuple(read))
         if now != old:  # moved, but the same
             write_info(out, now)
+        _clean(out, key)  # what a kill just before the end has left
         return Built(info=now, embedded=0, same_clips=0, was_built=False)
     clips, same = _clips(manifests, read)
     if not len(clips):
@@ -137,9 +139,14 @@ def build_index(
         embedded = _embed(store, model, clips, texts, read, progress)
         write_index(out, info, store, clips, texts)
         store.remove()
-        for stale in stale_files(out, key):
-            stale.unlink()
+        _clean(out, key)
     return Built(info=info, embedded=embedded, same_clips=same, was_built=True)
+
+
+def _clean(out: Path, key: str) -> None:
+    """Remove the files of indexes before this one."""
+    for stale in stale_files(out, key):
+        stale.unlink(missing_ok=True)
 
 
 def _manifest_info(path: Path) -> ManifestInfo:
@@ -151,7 +158,6 @@ def _manifest_info(path: Path) -> ManifestInfo:
         sha256=sha256,
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
-        num_clips=pq.read_metadata(file).num_rows,
     )
 
 
@@ -169,7 +175,7 @@ def _index_before(out: Path) -> IndexInfo | None:
         return None
     if old is None and out.is_dir():
         foreign = {each.name for each in out.iterdir()} - {"parts", *(file.name for file in stale_files(out, None))}
-        if any(not name.endswith(".part") for name in foreign):
+        if foreign - {"index.json.part"}:
             raise IndexFolderError(f"{out} holds something that is not an index; choose another folder with --out")
     return old
 

@@ -40,13 +40,16 @@ def top_rows(
         raise ValueError(f"queries must be of shape (Q, {vectors.shape[1]}), got {queries.shape}")
     if top < 1:
         raise ValueError(f"top must be 1 or more, got {top}")
-    if not np.isfinite(queries).all():
+    if not (np.abs(queries) < np.finfo(np.float32).max).all():
         raise ValueError("a query holds NaN or infinity")
     if mask is not None and mask.shape != vectors.shape[:1]:
         raise ValueError(f"mask must be of shape {tuple(vectors.shape[:1])}, got {mask.shape}")
     wanted = torch.from_numpy(np.ascontiguousarray(queries, dtype=np.float32))
+    if not len(vectors) or not len(wanted):
+        return [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in wanted]
+    top = min(top, len(vectors))
     allowed = None if mask is None else torch.from_numpy(np.ascontiguousarray(mask))
-    candidates = _candidates(vectors, wanted, top, codes if is_fast() else None, allowed)
+    candidates = _candidates(vectors, wanted, top, codes if is_fast() and vectors.shape[1] > 1 else None, allowed)
     return [_refined(vectors, query, rows, top) for query, rows in zip(wanted, candidates, strict=True)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ class Filters:
         max_s: At most.
 
     Raises:
+        TypeError: If one string is given instead of several.
         ValueError: If a duration is negative, NaN, or the shortest above the longest.
     """
 
@@ -35,7 +37,10 @@ class Filters:
     max_s: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the durations."""
+        """Check the values."""
+        for name in ("tags", "sources", "licenses", "splits"):
+            if isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a tuple of strings, got one string: ({getattr(self, name)!r},)")
         for name in ("min_s", "max_s"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
@@ -45,7 +50,7 @@ class Filters:
 
     def mask(self, index: Index) -> np.ndarray | None:
         """Return which of an index's rows are left, (N,) bool; None where nothing is asked."""
-        masks = [_has_tag(index, tag) for tag in dict.fromkeys(tag.strip().lower() for tag in self.tags)]
+        masks = [_has_tag(index, tag) for tag in dict.fromkeys(map(clean_tag, self.tags))]
         for column, values in (("source", self.sources), ("license", self.licenses), ("split", self.splits)):
             if values:
                 masks.append(_numpy(pc.is_in(index.column(column), pa.array(values, pa.string()))))
@@ -54,6 +59,11 @@ class Filters:
         if self.max_s is not None:
             masks.append(_numpy(pc.less_equal(index.column("duration_s"), self.max_s)))
         return np.logical_and.reduce(masks) if masks else None
+
+
+def clean_tag(tag: str) -> str:
+    """Return a tag as manifests spell it."""
+    return unicodedata.normalize("NFC", tag.strip().lower())
 
 
 def _has_tag(index: Index, tag: str) -> np.ndarray:

@@ -34,11 +34,12 @@ from retrieval.layout import (
     IndexInfo,
     ManifestInfo,
     clips_file,
+    model_identity,
     read_info,
     texts_file,
     vectors_file,
 )
-from training.checkpoint import model_folder, model_hash
+from training.checkpoint import model_folder
 
 if TYPE_CHECKING:
     from training.models.clap import Clap
@@ -216,11 +217,11 @@ class Index:
         return self._texts.read()
 
     def audio_file(self, row: int) -> Path | None:
-        """Return a clip's FLAC, or None where it is gone, or would lie outside of its manifest's folder."""
+        """Return a clip's FLAC, or None where it is gone, or would lie outside of its manifest's ``audio`` folder."""
         (clip,) = self.clips([row])
-        folder = Path(self.info.manifests[clip.manifest].folder).resolve()
+        folder = Path(self.info.manifests[clip.manifest].folder)
         path = (folder / clip.audio_path).resolve()
-        return path if path.is_relative_to(folder) and path.is_file() else None
+        return path if path.is_relative_to((folder / "audio").resolve()) and path.is_file() else None
 
     def changed(self) -> list[str]:
         """Return a sentence for all that is not as it was when the index was made, or opened; nothing: []."""
@@ -263,7 +264,7 @@ class Index:
             folder = model_folder(wanted)
         except ConfigError as error:
             raise IndexFolderError(f"no model at {wanted}; say where this index's model lies: --model") from error
-        found = model_hash(folder)
+        found = model_identity(folder)
         if found != self.info.model_sha256:
             raise IndexFolderError(
                 f"{folder} is not the model that made this index (SHA-256 {found[:12]}, the index was made by "

@@ -21,7 +21,9 @@ def index(
         list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests, or their folders.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="The index's folder.", show_default=False)],
-    dtype: Annotated[str, typer.Option(help="Keep vectors as float32, or as bfloat16 in half the room.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="Keep vectors as float32, or as bfloat16 in some 0.6 of the room.")
+    ] = "float32",
     device: Annotated[str, typer.Option(help="Where the model computes: auto, cpu, cuda, cuda:1, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
 ) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +24,12 @@ import pyarrow as pa
 
 from crawler.items import open_whole
 from curation.errors import WavTextError
+from training.checkpoint import model_hash
 
 INDEX_VERSION = 2
+_OURS = re.compile(
+    r"(vectors|embeddings|clips|texts|faiss)-(?P<key>[0-9a-f]{16})\.(safetensors|parquet|index)(\.part)?"
+)
 DTYPES = ("float32", "bfloat16")
 """What vectors are kept in."""
 
@@ -75,7 +80,6 @@ class ManifestInfo:
     size: int
     mtime_ns: int
     """Of the file when it was read: while both are the same, it is taken for unchanged."""
-    num_clips: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +92,20 @@ class IndexInfo:
     model: str
     """The model folder, absolute."""
     model_sha256: str
+    """See ``model_identity``."""
     dtype: str
     num_clips: int
     num_texts: int
     embed_dim: int
     manifests: tuple[ManifestInfo, ...]
+
+
+def model_identity(folder: Path) -> str:
+    """Return the SHA-256 of what a model's vectors depend on: weights, config.json and the tokenizer's files."""
+    digest = hashlib.sha256(model_hash(folder).encode())
+    for file in sorted(each for each in folder.iterdir() if each.suffix in (".json", ".txt", ".model")):
+        digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def make_key(model_sha256: str, dtype: str, manifest_hashes: Sequence[str]) -> str:
@@ -117,8 +130,8 @@ def texts_file(folder: Path, key: str) -> Path:
 
 def stale_files(folder: Path, key: str | None) -> list[Path]:
     """Return the files in a folder that are an index's, of this version or an earlier one, but not of this key."""
-    kinds = ("vectors-*.safetensors", "embeddings-*.safetensors", "clips-*.parquet", "texts-*.parquet", "faiss-*.index")
-    return [file for kind in kinds for file in folder.glob(kind) if key is None or not file.stem.endswith(f"-{key}")]
+    found = [(file, _OURS.fullmatch(file.name)) for file in folder.iterdir()]
+    return [file for file, match in found if match and match["key"] != key]
 
 
 def write_info(folder: Path, info: IndexInfo) -> None:
@@ -146,6 +159,8 @@ def read_info(folder: Path) -> IndexInfo | None:
     except (ValueError, RecursionError) as error:
         raise IndexFolderError(f"{path}: not JSON ({error}); remove the folder and make the index again") from error
     version = values.get("version") if isinstance(values, dict) else None
+    if version is None or "model_sha256" not in values:
+        raise IndexFolderError(f"{path}: not an index's; choose another folder, or remove the file")
     if version != INDEX_VERSION:
         raise OtherVersionError(
             f"{path}: index version {version}, this code reads {INDEX_VERSION}; make it again with: "

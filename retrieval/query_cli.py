@@ -100,11 +100,12 @@ def check_filters(index: Index, filters: Filters) -> None:
     """
     from difflib import get_close_matches
 
+    from retrieval.filters import clean_tag
     from retrieval.index import IndexFolderError
 
     facets = index.facets()
     for option, asked, known in (
-        ("--tag", tuple(tag.strip().lower() for tag in filters.tags), facets.tags),
+        ("--tag", tuple(map(clean_tag, filters.tags)), facets.tags),
         ("--source", filters.sources, facets.sources),
         ("--license", filters.licenses, facets.licenses),
         ("--split", filters.splits, facets.splits),
@@ -112,7 +113,8 @@ def check_filters(index: Index, filters: Filters) -> None:
         for value in asked:
             if value not in known:
                 near = get_close_matches(value, known, n=3) or list(known)[:3]
-                raise IndexFolderError(f"{option} {value}: no clip of the index has it; it has {', '.join(near)}, ...")
+                there = f"it has {', '.join(near)}, ..." if near else "its clips have none"
+                raise IndexFolderError(f"{option} {value}: no clip of the index has it; {there}")
 
 
 def _vector(

@@ -5,6 +5,7 @@ Everything here only reads the index, and may be called from several threads; th
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -90,7 +91,7 @@ def embed_text(model: Clap, text: str) -> np.ndarray:
         ValueError: See ``check_text``.
     """
     check_text(text)
-    vector: np.ndarray = model.embed_text([text])[0]
+    vector: np.ndarray = model.embed_text([unicodedata.normalize("NFC", text)])[0]  # as curation.text leaves texts
     return vector
 
 

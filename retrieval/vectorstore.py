@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ class VectorStore:
         self._tensors: list[Tensor] = []
         self._places: dict[str, tuple[int, int]] = {}
         self._next = 0
-        for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        for file in sorted(folder.glob("[0-9]*.safetensors")) if folder.is_dir() else ():
             self._next = int(file.stem) + 1
             try:
                 with safe_open(file, framework="pt") as tensors:
@@ -80,7 +81,9 @@ class VectorStore:
 
     def remove(self) -> None:
         """Remove the folder of batches."""
-        shutil.rmtree(self._folder.parent, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):  # another model's batches are there
+            self._folder.parent.rmdir()
 
     def _write(self, keys: Sequence[str], vectors: Tensor) -> None:
         with open_whole(self._folder / f"{self._next:06}.safetensors") as file:

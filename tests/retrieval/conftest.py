@@ -62,7 +62,7 @@ def write_vectors(folder: Path, vectors: torch.Tensor, texts: torch.Tensor) -> P
     store = VectorStore(folder / "parts" / "x", dtype=vectors.dtype)
     store.add(keys, vectors)
     store.add(map(text_key, words), texts)
-    gone = ManifestInfo(folder=str(folder), file=str(folder / "gone"), sha256="0", size=0, mtime_ns=0, num_clips=num)
+    gone = ManifestInfo(folder=str(folder), file=str(folder / "gone"), sha256="0", size=0, mtime_ns=0)
     info = IndexInfo(
         version=INDEX_VERSION,
         key="0" * 16,

@@ -78,6 +78,36 @@ def test_another_model_or_dtype_embeds_all_again(run: Path, manifest: Path, tmp_
     assert Index.open(out).info.dtype == "bfloat16"
 
 
+def test_other_settings_with_the_same_weights_are_another_model(run: Path, manifest: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "index", shutil.copytree(run, tmp_path / "other")
+    build_index(run, manifest, out)
+    config = other / "model" / "config.json"
+    assert build_index(other, manifest, out).embedded == 0, "the same model in another place"
+    config.write_text(config.read_text().replace('"max_tokens": 64', '"max_tokens": 32'))
+    with pytest.raises(IndexFolderError, match="is not the model that made this index"):
+        Index.open(out).load_model(other)
+    assert build_index(other, manifest, out).embedded == 7
+
+
+def test_nothing_of_others_is_removed(run: Path, manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "index"
+    build_index(run, manifest, out)
+    (out / "parts" / "photos").mkdir(parents=True)
+    for name in ("parts/photos/a.txt", "embeddings-clap.safetensors", "clips-mine.parquet"):
+        (out / name).write_text("mine")
+    (out / "vectors-0123456789abcdef.safetensors.part").write_text("left by a kill")
+    build_index(run, manifest, out)
+    write_manifest(manifest, read_manifest(manifest).to_pylist()[1:])
+    build_index(run, manifest, out)
+    assert (out / "parts" / "photos" / "a.txt").is_file()
+    assert {"embeddings-clap.safetensors", "clips-mine.parquet"} <= content_names(out)
+    assert not list(out.glob("*.part"))
+
+
+def content_names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 def test_several_manifests(run: Path, tmp_path: Path) -> None:
     """The same clip twice is one row; another sound under the same name is another row, with a key of its own."""
     first, second = write_clips(tmp_path / "a", count=3), write_clips(tmp_path / "b", count=4)
@@ -152,6 +182,13 @@ def test_what_cannot_be_indexed_is_named(run: Path, manifest: Path, tmp_path: Pa
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
     with pytest.raises(IndexFolderError, match="holds something that is not an index"):
         build_index(run, manifest, tmp_path / "photos")
+    (tmp_path / "photos" / "cat.jpg").rename(tmp_path / "photos" / "embeddings-clap.safetensors")
+    with pytest.raises(IndexFolderError, match="holds something that is not an index"):
+        build_index(run, manifest, tmp_path / "photos")
+    (tmp_path / "photos" / "cat.jpg").touch()
+    (tmp_path / "photos" / "index.json").write_text('{"name": "my web app"}')
+    with pytest.raises(IndexFolderError, match="not an index's"):
+        build_index(run, manifest, tmp_path / "photos")
     with pytest.raises(IndexFolderError, match=r"cat\.jpg is a file"):
         build_index(run, manifest, tmp_path / "photos" / "cat.jpg")
 
@@ -163,8 +200,8 @@ def test_an_older_or_damaged_index_is_made_again(run: Path, manifest: Path, tmp_
     os.truncate(next(out.glob("vectors*")), 5000)
     assert build_index(run, manifest, out).embedded == 7
     assert content(out) == whole
-    (out / "index.json").write_text('{"version": 1}')
-    (out / "embeddings-0123.safetensors").write_bytes(b"of version 1")
+    (out / "index.json").write_text('{"version": 1, "model_sha256": ""}')
+    (out / "embeddings-0123456789abcdef.safetensors").write_bytes(b"of version 1")
     assert build_index(run, manifest, out).was_built
     assert content(out) == whole
     (out / "index.json").unlink()  # a kill before the last file

@@ -114,6 +114,7 @@ def test_codes_keep_zero_and_the_largest_value() -> None:
         (np.ones(4, np.float32), 1, None, r"shape \(Q, 4\), got \(4,\)"),
         (np.ones((1, 4), np.float32), 0, None, "top must be 1 or more, got 0"),
         (np.full((1, 4), np.nan, np.float32), 1, None, "NaN"),
+        (np.full((1, 4), 1e200), 1, None, "infinity"),
         (np.ones((1, 4), np.float32), 1, np.ones(3, bool), r"mask must be of shape \(5,\)"),
     ],
 )
@@ -122,6 +123,17 @@ def test_a_query_that_cannot_be_ranked_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         top_rows(torch.ones((5, 4)), queries, top=top, mask=mask)
+
+
+def test_nothing_to_search_or_to_ask_and_more_than_there_is() -> None:
+    assert [len(rows) for rows, _ in top_rows(torch.ones((0, 4)), np.ones((2, 4)), top=3)] == [0, 0]
+    assert top_rows(torch.ones((5, 4)), np.ones((0, 4)), top=3) == []
+    ((rows, _),) = top_rows(torch.ones((5, 4)), np.ones((1, 4)), top=10**12, codes=encode(torch.ones((5, 4))))
+    assert rows.tolist() == [0, 1, 2, 3, 4]
+    ((rows, _),) = top_rows(
+        -torch.arange(9.0)[:, None], np.ones((1, 1)), top=3, codes=encode(-torch.arange(9.0)[:, None])
+    )
+    assert rows.tolist() == [0, 1, 2]
 
 
 def test_no_row_left_gives_none() -> None:

@@ -115,6 +115,18 @@ def test_durations_that_cannot_be(durations: dict[str, float], message: str) -> 
         Filters(**durations)  # type: ignore[arg-type]
 
 
+def test_one_string_for_several_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"tags must be a tuple of strings, got one string: \('bell',\)"):
+        Filters(tags="bell")  # type: ignore[arg-type]
+
+
+def test_spellings_of_unicode_are_one(index: Path) -> None:
+    opened = Index.open(index)
+    model = opened.load_model()
+    composed, decomposed = (search_text(opened, model, text, top=3) for text in ("caf\u00e9", "cafe\u0301"))
+    assert [hit.score for hit in composed] == [hit.score for hit in decomposed]
+
+
 def test_index_command(run: Path, tmp_path: Path) -> None:
     first, second, out = write_clips(tmp_path / "a", count=2), write_clips(tmp_path / "b", count=3), tmp_path / "index"
     code, shown, said = invoke("index", run, first, "--out", out)
