@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,7 +111,9 @@ def build_index(
         now = replace(old, model=str(model_dir), manifests=tuple(read))
         if now != old:  # moved, but the same
             write_info(out, now)
-        _clean(out, key)  # what a kill just before the end has left
+        with suppress(IndexFolderError), _locked(out):  # else another build is at work, and cleans up itself
+            if (here := read_info(out)) is not None and here.key == key:
+                _clean(out, key)  # what a kill just before the end has left
         return Built(info=now, embedded=0, same_clips=0, was_built=False)
     clips, same = _clips(manifests, read)
     if not len(clips):
@@ -134,8 +136,7 @@ def build_index(
     )
     with _locked(out):
         store = VectorStore(out / "parts" / f"{sha256[:16]}-{dtype}", dtype=_DTYPES[dtype])
-        if old is not None and (old.model_sha256, old.dtype) == (sha256, dtype):
-            _take_over(store, out)
+        _take_over(store, out, model_sha256=sha256, dtype=dtype)
         embedded = _embed(store, model, clips, texts, read, progress)
         write_index(out, info, store, clips, texts)
         store.remove()
@@ -270,10 +271,12 @@ def _texts(clips: pa.Table, description: dict[str, object]) -> pa.Table:
     return pa.table([list(first), list(first.values()), list(count.values())], schema=TEXT_SCHEMA)
 
 
-def _take_over(store: VectorStore, out: Path) -> None:
-    """Give the store the vectors of the index that is there, if it is whole."""
+def _take_over(store: VectorStore, out: Path, *, model_sha256: str, dtype: str) -> None:
+    """Give the store the vectors of the index that is there, if it is whole and of this model and dtype."""
     try:
         index = Index.open(out)
+        if (index.info.model_sha256, index.info.dtype) != (model_sha256, dtype):
+            return
         store.add(index.column("sha256").to_pylist(), index.vectors)
         store.add(map(text_key, index.texts["text"].to_pylist()), index.text_vectors)
     except (WavTextError, OSError, pa.ArrowInvalid):
@@ -291,6 +294,7 @@ def _embed(
     """Embed the clips and the texts that the store lacks; return how many clips."""
     paths, sounds = _paths(clips, read), clips["sha256"].to_pylist()
     words = texts["text"].to_pylist()
+    word_keys = list(map(text_key, words))
     counts = {"clips": len({key for key in sounds if key not in store}), "texts": 0}
     done = {"clips": 0, "texts": 0}
 
@@ -308,8 +312,8 @@ def _embed(
         return vectors
 
     embedded = store.fill(sounds, lambda places: model.embed_audio(heard(places)), batch=BATCH)
-    counts["texts"] = sum(text_key(text) not in store for text in words)
-    store.fill([text_key(text) for text in words], embed_texts, batch=BATCH)
+    counts["texts"] = sum(key not in store for key in word_keys)
+    store.fill(word_keys, embed_texts, batch=BATCH)
     return embedded
 
 
@@ -323,6 +327,7 @@ def _check_sound(path: Path, sha256: str) -> None:
 
 
 def text_key(text: str) -> str:
+    """Return the key of a text's vector in a VectorStore."""
     return "text " + hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -218,7 +218,10 @@ class Index:
 
     def audio_file(self, row: int) -> Path | None:
         """Return a clip's FLAC, or None where it is gone, or would lie outside of its manifest's ``audio`` folder."""
-        (clip,) = self.clips([row])
+        return self.audio_of(self.clips([row])[0])
+
+    def audio_of(self, clip: Clip) -> Path | None:
+        """Return what ``audio_file`` would, of a clip that is at hand."""
         folder = Path(self.info.manifests[clip.manifest].folder)
         path = (folder / clip.audio_path).resolve()
         return path if path.is_relative_to((folder / "audio").resolve()) and path.is_file() else None

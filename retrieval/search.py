@@ -166,15 +166,26 @@ def search_vector(
     Raises:
         ValueError: If the vector is of another width or holds NaN, or ``top`` is under 1.
     """
+    ranked = ranked or partial(top_rows, index.vectors, codes=index.codes)
+    mask = allowed_rows(index, filters, skip_row=skip_row)
+    ((rows, scores),) = ranked(np.atleast_2d(vector), top=top, mask=mask)
+    return hits_of(index, rows, scores)
+
+
+def allowed_rows(index: Index, filters: Filters, *, skip_row: int | None) -> np.ndarray | None:
+    """Return which rows may be found, (N,) bool; None: all."""
     mask = filters.mask(index)
     if skip_row is not None:
         mask = np.ones(len(index), bool) if mask is None else mask
         mask[skip_row] = False
-    ranked = ranked or partial(top_rows, index.vectors, codes=index.codes)
-    ((rows, scores),) = ranked(np.atleast_2d(vector), top=top, mask=mask)
+    return mask
+
+
+def hits_of(index: Index, rows: np.ndarray, scores: np.ndarray, *, first_rank: int = 1) -> list[Hit]:
+    """Return ranked rows, and their scores, as hits."""
     return [
-        Hit(rank=rank, score=float(score), clip=clip, audio=str(index.audio_file(clip.row) or ""))
-        for rank, (clip, score) in enumerate(zip(index.clips(rows.tolist()), scores, strict=True), start=1)
+        Hit(rank=rank, score=float(score), clip=clip, audio=str(index.audio_of(clip) or ""))
+        for rank, (clip, score) in enumerate(zip(index.clips(rows.tolist()), scores, strict=True), start=first_rank)
     ]
 
 

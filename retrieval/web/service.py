@@ -22,7 +22,7 @@ import numpy as np
 from retrieval.exact import top_rows
 from retrieval.filters import Filters
 from retrieval.index import Clip, Index
-from retrieval.search import Hit, TextHit, embed_sound, embed_text, texts_for
+from retrieval.search import Hit, TextHit, allowed_rows, embed_sound, embed_text, hits_of, texts_for
 from retrieval.web.about import describe, script_notes
 from retrieval.web.errors import Refused
 from retrieval.web.forms import SearchForm
@@ -241,10 +241,7 @@ class Service:
         self, form: SearchForm, vector: np.ndarray, *, skip_row: int | None = None, notes: Sequence[str] = ()
     ) -> Found:
         """Return one page of the clips nearest to a vector (D,)."""
-        mask = form.filters.mask(self.index)
-        if skip_row is not None:
-            mask = np.ones(len(self.index), bool) if mask is None else mask
-            mask[skip_row] = False
+        mask = allowed_rows(self.index, form.filters, skip_row=skip_row)
         total = len(self.index) if mask is None else int(mask.sum())
         hits = self._page_of_hits(form, vector, mask)
         return Found(
@@ -263,12 +260,7 @@ class Service:
         index = self.index
         ((rows, scores),) = top_rows(index.vectors, vector[None], top=last, codes=index.codes, mask=mask)
         here = slice(last - form.top, last)
-        return [
-            Hit(rank=rank, score=float(score), clip=clip, audio=str(index.audio_file(clip.row) or ""))
-            for rank, (clip, score) in enumerate(
-                zip(index.clips(rows[here].tolist()), scores[here], strict=True), start=here.start + 1
-            )
-        ]
+        return hits_of(index, rows[here], scores[here], first_rank=here.start + 1)
 
     def _browsed(self, form: SearchForm) -> Found:
         """Return one page of the clips that pass the filters."""
@@ -279,7 +271,7 @@ class Service:
             clips=clips,
             total=len(rows),
             has_more=form.has_page_after(len(rows)),
-            mute=frozenset(clip.key for clip in clips if self.index.audio_file(clip.row) is None),
+            mute=frozenset(clip.key for clip in clips if self.index.audio_of(clip) is None),
             changed=self.index.changed(),
             lifts=self._lifts(form) if not len(rows) else [],
         )
@@ -288,7 +280,8 @@ class Service:
         row = self.index.row(key)
         if row is None:
             raise Refused(404, "There is no such clip in this index. It may have been made again without it.")
-        return self.index.clips([row])[0], self.index.audio_file(row) is None
+        (clip,) = self.index.clips([row])
+        return clip, self.index.audio_of(clip) is None
 
     def _lifts(self, form: SearchForm) -> list[Lift]:
         """Return for each filter what the search would find without it, and what it alone leaves."""

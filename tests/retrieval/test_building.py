@@ -283,3 +283,15 @@ def test_a_store_takes_only_its_own_dtype(tmp_path: Path) -> None:
     store = VectorStore(tmp_path / "parts" / "x", dtype=torch.float32)
     with pytest.raises(ValueError, match=r"must be torch\.float32, got torch\.bfloat16"):
         store.add(["a"], torch.zeros(1, 3).bfloat16())
+
+
+def test_an_index_that_is_up_to_date_leaves_another_build_alone(run: Path, manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "index"
+    build_index(run, manifest, out)
+    part = out / "vectors-0123456789abcdef.safetensors.part"
+    part.write_text("of a build under way")
+    with retrieval.building._locked(out):
+        assert not build_index(run, manifest, out).was_built
+    assert part.is_file()
+    build_index(run, manifest, out)
+    assert not part.exists()
