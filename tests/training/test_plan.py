@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -368,7 +369,7 @@ def test_a_rate_is_that_of_the_fastest_pass(monkeypatch):
         return torch.zeros(1, requires_grad=True)
 
     monkeypatch.setattr(plan_speed, "_SECONDS", 1.5)
-    monkeypatch.setattr(plan_speed.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(plan_speed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     assert plan_speed._rate(run, 1000, torch.device("cpu")) == 4000
     assert next(passes, None) is None
 

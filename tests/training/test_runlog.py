@@ -7,7 +7,9 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +21,11 @@ from training.runlog import Meter, Progress, RunLog, TrainingError, duration, re
 @pytest.fixture
 def log(tmp_path) -> RunLog:
     return RunLog(tmp_path / "metrics.jsonl")
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, clock: Callable[[], float]) -> None:
+    """Give runlog a clock of its own: were time.monotonic replaced, threads of other tests would sleep by it too."""
+    monkeypatch.setattr(runlog, "time", SimpleNamespace(monotonic=clock))
 
 
 def step(meter: Meter, number: int, loss: float = 1.0, *, pairs: int = 4) -> None:
@@ -107,7 +114,7 @@ def test_a_tracker_that_fails_to_close_is_said(capsys):
 
 def test_a_meter_averages_between_its_lines(log, monkeypatch):
     clock = iter(range(0, 1000, 2))
-    monkeypatch.setattr(runlog.time, "monotonic", lambda: float(next(clock)))
+    set_clock(monkeypatch, lambda: float(next(clock)))
     meter = Meter(log, every=2, total=4, done=0)
     for number in (1, 2, 3, 4):
         list(meter.timed(iter(["batch"])))
@@ -125,7 +132,7 @@ def test_a_meter_averages_between_its_lines(log, monkeypatch):
 
 def test_a_pause_is_left_out_of_the_speed(log, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(runlog.time, "monotonic", lambda: now[0])
+    set_clock(monkeypatch, lambda: now[0])
     meter = Meter(log, every=1, total=4, done=0)
     now[0] += 2
     with meter.paused():
@@ -148,7 +155,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(log, loss, saved, message):
 
 def test_lines_come_every_few_seconds_at_first_and_every_minute_later(monkeypatch, capsys):
     now = [0.0]
-    monkeypatch.setattr(runlog.time, "monotonic", lambda: now[0])
+    set_clock(monkeypatch, lambda: now[0])
     progress = Progress(total=10**6, done=1000, unit="step", label="training")
     times = []
     for _ in range(36_000):
