@@ -9,6 +9,7 @@ text vectors (or, without texts, its clips), the answer that they are compared w
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,16 +46,16 @@ def faiss_file(index: Index) -> Path:
     return index.folder / f"faiss-{index.info.key}.index"
 
 
-def make_cells(index: Index, *, cells: int | None = None, seed: int = 0) -> Path:
-    """Write the cells of an index; what is there already is kept.
+def make_cells(index: Index, *, cells: int | None = None, seed: int = 0) -> tuple[Cells, bool]:
+    """Return an index's cells, and whether they had to be made: not where they are there, whole and as many.
 
     Args:
         index: The index.
-        cells: How many; None: four times the square root of the number of clips.
+        cells: How many; None: those that are there, else four times the square root of the number of clips.
         seed: Of the k-means.
 
     Raises:
-        IndexFolderError: If faiss is not installed, or the index is too small for it.
+        IndexFolderError: If faiss is not installed, or the index is too small for it, or for so many cells.
     """
     faiss = _faiss()
     if len(index) < FEWEST:
@@ -62,8 +63,11 @@ def make_cells(index: Index, *, cells: int | None = None, seed: int = 0) -> Path
             f"{index.folder}: {len(index)} clips; below {FEWEST:,} exact search is all there is to want"
         )
     file = faiss_file(index)
-    if file.is_file():
-        return file
+    if cells is not None and cells > len(index):
+        raise IndexFolderError(f"{index.folder}: {cells:,} cells for {len(index):,} clips; ask for fewer")
+    with suppress(IndexFolderError):  # none yet, or damaged
+        if (there := Cells(index)).num == cells or cells is None:
+            return there, False
     cells = cells or max(int(4 * len(index) ** 0.5), 1)
     dim = index.info.embed_dim
     coarse = faiss.IndexFlatIP(dim)
@@ -77,7 +81,7 @@ def make_cells(index: Index, *, cells: int | None = None, seed: int = 0) -> Path
         inverted.add(index.vectors[start : start + _ADDED].float().numpy())
     with open_whole(file) as whole:
         whole.write(faiss.serialize_index(inverted).data)
-    return file
+    return Cells(index), True
 
 
 class Cells:
@@ -97,9 +101,9 @@ class Cells:
         try:
             self._cells: Any = faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
-            raise IndexFolderError(f"{file}: damaged; remove it and make it again") from error
+            raise _unusable(index, "damaged") from error
         if (self._cells.ntotal, self._cells.d) != tuple(index.vectors.shape):
-            raise IndexFolderError(f"{file}: not of this index; remove it and make it again")
+            raise _unusable(index, "of another index")
         self.num = int(self._cells.nlist)
         self._index = index
 
@@ -151,6 +155,12 @@ class Cells:
             exact_ms=float(np.median(exact_ms)),
             approximate_ms=float(np.median(approximate_ms)),
         )
+
+
+def _unusable(index: Index, reason: str) -> IndexFolderError:
+    return IndexFolderError(
+        f"{faiss_file(index)}: {reason}; make it again: wavtext5k-search approximate {index.folder}"
+    )
 
 
 def _faiss() -> Any:

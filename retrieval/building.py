@@ -244,10 +244,10 @@ def _free(clip_id: str, sha256: str, seen: dict[str, str]) -> str | None:
 
 
 def _check_audio(clips: pa.Table, read: Sequence[ManifestInfo]) -> None:
-    missing = [path for path in _paths(clips, read) if not path.is_file()]
+    missing = [path for path in _paths(clips, read) if not (os.access(path, os.R_OK) and path.is_file())]
     if missing:
         raise IndexFolderError(
-            f"{len(missing)} of {len(clips)} audio files are missing, the first is {missing[0]}; "
+            f"{len(missing)} of {len(clips)} audio files are missing or cannot be read, the first is {missing[0]}; "
             "build the manifest again, or bring its audio folder"
         )
 

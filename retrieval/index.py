@@ -7,6 +7,7 @@ returned never changes after opening, and may be asked by several threads.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ class Clip:
     """Unique in the index: the clip_id, with "~2" behind it where another manifest has one of the same name."""
     clip_id: str
     source: str
+    source_id: str
+    """Its own key there; of an imported folder, the file as the user knows it."""
     title: str
     description: str
     tags: tuple[str, ...]
@@ -78,6 +81,11 @@ class Clip:
     def name(self) -> str:
         """What to call it: its title, else its first caption, else its clip_id."""
         return self.title or next(iter(self.captions), "") or self.clip_id
+
+    @property
+    def file(self) -> str:
+        """What its source calls it, such as doors/creak.wav; "" where clip_id says that already."""
+        return "" if self.clip_id == f"{self.source}-{self.source_id}" else self.source_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,12 +132,17 @@ class Index:
             IndexFolderError: If there is none, it is of another version, or its files do not belong together.
         """
         folder = Path(folder)
-        info = read_info(folder)
-        if info is None:
-            raise IndexFolderError(
-                f"{folder} is not an index: it has no index.json; make one with: "
-                f"wavtext5k-search index RUN MANIFEST --out {folder}"
-            )
+        info = _info(folder)
+        while True:
+            try:
+                return cls._open(folder, info)
+            except IndexFolderError:
+                before, info = info, _info(folder)
+                if info.key == before.key:
+                    raise  # else a new index has just taken the old one's place
+
+    @classmethod
+    def _open(cls, folder: Path, info: IndexInfo) -> Index:
         try:
             with safe_open(vectors_file(folder, info.key), framework="pt") as tensors:
                 index = cls(
@@ -217,14 +230,16 @@ class Index:
         return self._texts.read()
 
     def audio_file(self, row: int) -> Path | None:
-        """Return a clip's FLAC, or None where it is gone, or would lie outside of its manifest's ``audio`` folder."""
+        """Return a clip's FLAC; None where it cannot be read, or would lie outside of its manifest's ``audio``."""
         return self.audio_of(self.clips([row])[0])
 
     def audio_of(self, clip: Clip) -> Path | None:
         """Return what ``audio_file`` would, of a clip that is at hand."""
         folder = Path(self.info.manifests[clip.manifest].folder)
         path = (folder / clip.audio_path).resolve()
-        return path if path.is_relative_to((folder / "audio").resolve()) and path.is_file() else None
+        if not path.is_relative_to((folder / "audio").resolve()):
+            return None
+        return path if os.access(path, os.R_OK) and path.is_file() else None
 
     def changed(self) -> list[str]:
         """Return a sentence for all that is not as it was when the index was made, or opened; nothing: []."""
@@ -296,6 +311,16 @@ class Index:
             )
         if self.vectors.dtype != _DTYPES[info.dtype] or self.codes.codes.dtype != torch.int8:
             raise _damaged(self.folder, f"vectors of {self.vectors.dtype}")
+
+
+def _info(folder: Path) -> IndexInfo:
+    info = read_info(folder)
+    if info is None:
+        raise IndexFolderError(
+            f"{folder} is not an index: it has no index.json; make one with: "
+            f"wavtext5k-search index RUN MANIFEST --out {folder}"
+        )
+    return info
 
 
 def _clip(row: int, values: dict[str, Any]) -> Clip:

@@ -26,7 +26,7 @@ from crawler.items import open_whole
 from curation.errors import WavTextError
 from training.checkpoint import model_hash
 
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 _OURS = re.compile(
     r"(vectors|embeddings|clips|texts|faiss)-(?P<key>[0-9a-f]{16})\.(safetensors|parquet|index)(\.part)?"
 )
@@ -41,6 +41,7 @@ CLIP_SCHEMA = pa.schema(
         ("sha256", pa.string()),  # of the clip's FLAC: one sound, one vector
         ("clip_id", pa.string()),
         ("source", pa.string()),
+        ("source_id", pa.string()),  # the clip's own key there; of a folder's sounds, the file
         ("title", pa.string()),
         ("description", pa.string()),
         ("tags", _TEXTS),

@@ -61,6 +61,8 @@ def query(
             check_text(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if words and (filters != Filters() or probes is not None):
+        raise typer.BadParameter("--words compares the texts of all clips: leave filters and --probes out")
     opened = Index.open(index)
     check_current(opened, stale=stale)
     check_filters(opened, filters)
@@ -150,6 +152,8 @@ def _ranked(index: Index, probes: int | None) -> Ranked | None:
 def _print_hit(hit: Hit) -> None:
     clip = hit.clip
     print(f"{hit.rank:3d}  {hit.score:+.3f}  {clip.key:<20}  {clip.duration_s:6.2f} s  {clip.license:<13}  {clip.name}")
+    if clip.file:
+        print(f"{'':13}{clip.file}")
     text = clip.description or (clip.captions[0] if clip.captions else "")
     if text and text != clip.name:
         print(f"{'':13}{text}")

@@ -128,6 +128,24 @@ def check_ours(name: str, words: list[str]) -> None:
         load_recipe(words[0], settings)
 
 
+def options_of(command: click.Command) -> set[str]:
+    """Return the options of a command and of its subcommands."""
+    found = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return found.union(*(options_of(each) for each in getattr(command, "commands", {}).values()))
+
+
+def test_help_and_messages_name_options_that_exist() -> None:
+    # torchrun's, dask's and LAION-CLAP's
+    known = {"--help", "--nproc-per-node", "--nthreads", "--datasetnames", "--datasetpath", "--train-data"}
+    for place in APPS.values():
+        module, attribute = place.split(":")
+        known |= options_of(typer.main.get_command(getattr(importlib.import_module(module), attribute)))
+    for folder in ("crawler", "curation", "training", "retrieval", "demo"):
+        for file in (ROOT / folder).rglob("*.py"):
+            named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", file.read_text(encoding="utf-8")))
+            assert named <= known, f"{file.relative_to(ROOT)}: no option {named - known}"
+
+
 def check_scrapy(words: list[str]) -> None:
     from scrapy.settings import Settings
     from scrapy.spiderloader import SpiderLoader

@@ -9,6 +9,7 @@ opening one runs no code of it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -51,11 +52,16 @@ def model_hash(folder: Path) -> str:
     Raises:
         ConfigError: If there is no model in the folder.
     """
-    digest = hashlib.sha256()
-    with (model_folder(folder) / WEIGHTS_FILE).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    file = model_folder(folder) / WEIGHTS_FILE
+    status = file.stat()
+    return _file_hash(file.resolve(), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _file_hash(file: Path, *state: int) -> str:
+    """Return the SHA-256 of a file, read once for each state of it: a gigabyte takes a second."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -114,6 +114,7 @@ def _clip(clip: Clip, is_mute: bool) -> dict[str, Any]:
         "key": clip.key,
         "clip_id": clip.clip_id,
         "source": clip.source,
+        "source_id": clip.source_id,
         "name": clip.name,
         "title": clip.title,
         "description": clip.description,

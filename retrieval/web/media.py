@@ -141,7 +141,7 @@ def _find(index: Index, key: str) -> tuple[int, Path, os.stat_result]:
     except OSError:
         status = None
     if path is None or status is None or not stat.S_ISREG(status.st_mode):
-        raise Refused(404, "The audio of this clip is no longer where the index was made from.")
+        raise Refused(404, "The audio of this clip can no longer be read: it has been moved or removed.")
     return row, path, status
 
 

@@ -50,6 +50,7 @@ SCHEMAS: Json = {
         key=_TEXT | {"description": "Its name in this index, for addresses."},
         clip_id=_TEXT,
         source=_TEXT,
+        source_id=_TEXT | {"description": "Its source's own key for it; of an imported folder, the file."},
         name=_TEXT | {"description": "What to call it: title, else first caption, else its clip_id."},
         title=_TEXT,
         description=_TEXT,

@@ -32,8 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_cells_give_the_exact_answer_and_few_give_part_of_it(folder: Path) -> None:
     index = Index.open(folder)
-    make_cells(index, cells=40)
-    cells = Cells(index)
+    cells, _ = make_cells(index, cells=40)
     queries = index.text_vectors[:5].numpy()
     exact = top_rows(index.vectors, queries, top=10)
     for (rows, scores), (others, same) in zip(cells.search(queries, top=10, probes=40), exact, strict=True):
@@ -46,10 +45,10 @@ def test_all_cells_give_the_exact_answer_and_few_give_part_of_it(folder: Path) -
 
 def test_filters_hold(folder: Path) -> None:
     index = Index.open(folder)
-    make_cells(index, cells=40)
+    cells, _ = make_cells(index, cells=40)
     mask = np.zeros(3000, bool)
     mask[[5, 700, 2999]] = True
-    ((rows, _),) = Cells(index).search(index.text_vectors[:1].numpy(), top=10, probes=40, mask=mask)
+    ((rows, _),) = cells.search(index.text_vectors[:1].numpy(), top=10, probes=40, mask=mask)
     assert sorted(rows.tolist()) == [5, 700, 2999]
 
 
@@ -69,8 +68,11 @@ def test_commands(folder: Path) -> None:
     assert code == 0
     assert "wrote      30 cells of 3,000 clips" in shown
     assert [line.split()[0] for line in shown.splitlines()[2:]] == ["1", "4", "16", "30"]
-    table = json.loads(invoke("approximate", folder, "--queries", 20, "--json")[1])
-    assert table["cells"] == 30, "what is there is kept"
+    assert invoke("approximate", folder, "--queries", 1)[1].startswith("kept       30 cells of 3,000 clips")
+    assert invoke("approximate", folder, "--cells", 20, "--queries", 1)[1].startswith("wrote      20 cells")
+    faiss_file(index).write_bytes(b"damaged")
+    table = json.loads(invoke("approximate", folder, "--cells", 30, "--queries", 20, "--json")[1])
+    assert table["cells"] == 30
     assert table["recall"][-1]["recall_at_10"] > 0.99
     assert json.loads(invoke(*query, "--probes", 30)[1]) == exact
 
@@ -80,9 +82,11 @@ def test_misuse_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(IndexFolderError, match="8 clips; below 1,000"):
         make_cells(small)
     index = Index.open(folder)
-    file = make_cells(index, cells=40)
-    faiss_file(small).write_bytes(file.read_bytes())
-    with pytest.raises(IndexFolderError, match="not of this index"):
+    make_cells(index, cells=40)
+    with pytest.raises(IndexFolderError, match="3,001 cells for 3,000 clips; ask for fewer"):
+        make_cells(index, cells=3001)
+    faiss_file(small).write_bytes(faiss_file(index).read_bytes())
+    with pytest.raises(IndexFolderError, match="of another index; make it again"):
         Cells(small)
     os.truncate(faiss_file(small), 100)
     with pytest.raises(IndexFolderError, match="damaged"):

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from curation.manifest import read_manifest, write_manifest
 from retrieval.building import build_index
 from retrieval.index import Index, IndexFolderError
-from retrieval.layout import vectors_file
+from retrieval.layout import INDEX_VERSION, read_info, vectors_file
 from tests.retrieval.conftest import write_clips, write_run
 from training.models.clap import Clap
 
@@ -122,6 +122,17 @@ def test_a_changed_manifest_is_told_and_one_merely_touched_is_not(
     assert "the manifest is gone" in said
 
 
+def test_an_index_that_another_replaces_while_it_is_opened_opens_as_that(
+    run: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_info(built)
+    build_index(run, write_clips(tmp_path / "curated", count=8), built)
+    infos = [read_info(built), before]
+    monkeypatch.setattr("retrieval.index.read_info", lambda folder: infos.pop())
+    assert len(Index.open(built)) == 8
+    assert infos == []
+
+
 def test_an_open_index_goes_on_when_another_takes_its_place(
     run: Path, manifest: Path, built: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +158,9 @@ def test_another_model_is_refused(built: Path, tmp_path: Path) -> None:
         Index.open(built).load_model(other)
 
 
+BARE = json.dumps({"version": INDEX_VERSION, "model_sha256": ""})
+
+
 def rewrite(out: Path, **changes: object) -> None:
     values = json.loads((out / "index.json").read_text())
     (out / "index.json").write_text(json.dumps(values | changes))
@@ -158,8 +172,8 @@ def rewrite(out: Path, **changes: object) -> None:
         (lambda out: (out / "index.json").unlink(), "is not an index"),
         (lambda out: (out / "index.json").write_text("{"), "not JSON"),
         (lambda out: (out / "index.json").write_text("[" * 100_000), "not JSON"),
-        (lambda out: rewrite(out, version=99), "index version 99, this code reads 2"),
-        (lambda out: (out / "index.json").write_text('{"version": 2, "model_sha256": ""}'), "manifests"),
+        (lambda out: rewrite(out, version=99), f"index version 99, this code reads {INDEX_VERSION}"),
+        (lambda out: (out / "index.json").write_text(BARE), "manifests"),
         (lambda out: (out / "index.json").write_text('{"name": "my web app"}'), "not an index's"),
         (lambda out: rewrite(out, num_clips="7"), "num_clips must be int, got '7'"),
         (lambda out: rewrite(out, manifests=[]), "names no manifest"),

@@ -16,12 +16,15 @@ from retrieval.index import Index
 from retrieval.search import embed_sound, search_audio, search_like, search_text, search_vector, texts_for
 from tests.retrieval.conftest import write_clips, write_run
 
+FILE = "cats/a long purr.wav"
+
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six clips: odd ones of soundbible with the tag dog, even ones of bigsoundbank, under cc0; the last is long."""
+    """Six clips: the odd ones have the tag dog, the even ones are under cc0; the fourth is known by its file."""
     folder = write_clips(tmp_path_factory.mktemp("data") / "curated", count=6)
     rows = read_manifest(folder).to_pylist()
+    rows[3]["source_id"] = FILE
     for number, each in enumerate(rows, start=1):
         each |= {"tags": ["dog", "loud"], "split": "test"} if number % 2 else {"tags": ["cat", "loud"]}
         each |= {} if number % 2 else {"license": "cc0-1.0"}
@@ -151,7 +154,7 @@ def test_index_command(run: Path, tmp_path: Path) -> None:
 def test_query_command(index: Path, clips: Path) -> None:
     code, shown, _ = invoke("query", index, "a tone", "--top", 3)
     assert code == 0
-    assert [line.split()[0] for line in shown.splitlines()[::2]] == ["1", "2", "3"]
+    assert [line.split()[0] for line in shown.splitlines() if line[:3].strip()] == ["1", "2", "3"]
     sound = clips / "audio" / "soundbible-2.flac"
     (hit,) = json.loads(invoke("query", index, "--audio", sound, "--json", "--top", 1)[1])
     assert {key: hit[key] for key in ("rank", "clip_id", "title", "license", "tags", "audio")} == {
@@ -163,8 +166,11 @@ def test_query_command(index: Path, clips: Path) -> None:
         "audio": str(sound.resolve()),
     }
     code, shown, _ = invoke("query", index, "--like", "soundbible-2", "--tag", "cat")
-    assert [line.split()[2] for line in shown.splitlines()[::2]] != []
-    assert {line.split()[2] for line in shown.splitlines()[::2]} == {"soundbible-4", "soundbible-6"}
+    lines = shown.splitlines()
+    assert {line.split()[2] for line in lines if line[:3].strip()} == {"soundbible-4", "soundbible-6"}
+    known, filed = (next(place for place, line in enumerate(lines) if each in line) for each in ("soundbible-4", FILE))
+    assert filed == known + 1
+    assert [line.strip() for line in lines].count(FILE) == 1
     code, shown, _ = invoke("query", index, "--audio", sound, "--words", "--top", 2)
     assert shown.splitlines()[0].endswith(". A bell.")
     assert json.loads(invoke("query", index, "--like", "soundbible-1", "--words", "--json")[1])[0]["count"] == 1
@@ -180,6 +186,8 @@ def test_query_command(index: Path, clips: Path) -> None:
         (("a", "--audio", "b.wav"), 2, "either a text, or --audio"),
         (("a", "--like", "b"), 2, "either a text, or --audio"),
         (("a", "--words"), 2, "--words ranks texts for a sound"),
+        (("--like", "soundbible-1", "--words", "--tag", "dog"), 2, "leave filters and --probes out"),
+        (("--like", "soundbible-1", "--words", "--probes", "3"), 2, "leave filters and --probes out"),
         ((" ",), 2, "the text is empty"),
         (("a" * 10_000,), 2, "10,000 characters"),
         (("\udcff",), 2, "not valid Unicode"),

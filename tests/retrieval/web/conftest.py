@@ -26,9 +26,11 @@ HOSTILE, TURNED, ENDLESS, SILENT, GONE = (f"soundbible-{number}" for number in r
 OTHER = "bigsoundbank-1"
 """In a manifest of its own."""
 SCRIPT = "<script>alert(1)</script>"
+FILE = "doors/<b>creak</b> & slam.wav"
 TEXTS: dict[str, dict[str, Any]] = {
     HOSTILE: {
         "title": SCRIPT,
+        "source_id": FILE,
         "description": '"><img src=x onerror=alert(2)>',
         "captions": ["</title></textarea>{{ 7 * 7 }}<svg onload=alert(3)>", "'; drop table clips; --"],
         "tags": ['"onmouseover="alert(4)', "<b>bold</b>", "a&b=c#d"],

@@ -14,7 +14,7 @@ from retrieval.index import Index
 from retrieval.search import search_like, search_text
 from retrieval.web.forms import PARAMETERS
 from retrieval.web.schema import SOUND_NAMES, openapi
-from tests.retrieval.web.conftest import ENDLESS, GONE, HOSTILE, NUM_TONES, OTHER, SCRIPT, SILENT
+from tests.retrieval.web.conftest import ENDLESS, FILE, GONE, HOSTILE, NUM_TONES, OTHER, SCRIPT, SILENT
 from tests.support.audio import write_tone
 from tests.support.webserver import ask, form
 from training.models.clap import Clap
@@ -133,7 +133,7 @@ def test_a_sound_is_uploaded_once_and_asked_often(address: str, tmp_path: Path) 
 
 def test_clips_are_told_as_they_are_and_links_only_if_they_are_of_the_web(address: str) -> None:
     hostile = get(address, f"/api/clips/{HOSTILE}", "Clip")
-    assert (hostile["title"], hostile["page_url"]) == (SCRIPT, "")
+    assert (hostile["title"], hostile["source_id"], hostile["page_url"]) == (SCRIPT, FILE, "")
     assert hostile["license_url"] == "https://creativecommons.org/licenses/by/3.0/"
     assert get(address, f"/api/clips/{SILENT}", "Clip")["name"] == SILENT
     assert get(address, f"/api/clips/{OTHER}", "Clip")["name"] == "A bell rings two times."

@@ -280,7 +280,7 @@ def test_a_file_that_is_gone_or_leads_out_is_not_served(address: str, index: Ind
             answer = ask(address, f"/{kind}/soundbible-5")
             assert (answer.status, answer.text) == (
                 404,
-                "The audio of this clip is no longer where the index was made from.",
+                "The audio of this clip can no longer be read: it has been moved or removed.",
             )
     path.unlink()
 

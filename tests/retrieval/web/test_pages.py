@@ -18,7 +18,7 @@ from retrieval.index import Index
 from retrieval.web.about import describe
 from retrieval.web.app import make_app
 from retrieval.web.render import duration, plain, shown, web_link
-from tests.retrieval.web.conftest import ENDLESS, GONE, HOSTILE, OTHER, SCRIPT, SILENT, TEXTS, TURNED, write_clip
+from tests.retrieval.web.conftest import ENDLESS, FILE, GONE, HOSTILE, OTHER, SCRIPT, SILENT, TEXTS, TURNED, write_clip
 from tests.support.webserver import Answer, ask, form, running_server
 from training.models.clap import Clap
 
@@ -215,7 +215,7 @@ def test_what_cannot_be_read_is_said_above_the_form(address: str, query: str, se
         ("/?like=no-1", "There is no such clip", "There is no such clip in this index. It may have been made again"),
         ("/clip/no-1", "There is no such clip", "There is no such clip in this index."),
         ("/clip/no-1/audio.flac", "There is no such clip", "There is no such clip in this index."),
-        ("/clip/" + GONE + "/thumbnail.png", "There is no such clip", "The audio of this clip is no longer where"),
+        ("/clip/" + GONE + "/thumbnail.png", "There is no such clip", "The audio of this clip can no longer be read"),
         ("/?sound=beef", "Not here any more", "That upload is not here any more: the latest 256 are kept."),
         ("/nowhere", "There is no such page", "Nothing lies at this address."),
         ("/static/style.css", "There is no such page", "There is no such file."),
@@ -401,6 +401,7 @@ def test_long_turned_and_missing_texts(address: str) -> None:
     assert words(silent, "article h1") == [SILENT]
     assert not silent.css("article .description, article .tags, article .credit")
     assert words(silent, "article .facts span") == ["1.5 s", "soundbible", "licence unknown"]
+    assert words(page(address, f"/clip/{HOSTILE}"), "article .facts .file") == [FILE]
     other = page(address, f"/?like={OTHER}")
     assert words(other, ".subject h2") == ["A bell rings two times."]
     found = search(address, source="bigsoundbank")
@@ -410,7 +411,7 @@ def test_long_turned_and_missing_texts(address: str) -> None:
 
 def test_a_clip_whose_file_is_gone_says_so_and_has_no_player(address: str) -> None:
     for found in (page(address, f"/clip/{GONE}").css("article"), card(search(address, q="x", top=100), GONE)):
-        assert words(found, ".mute") == ["The audio of this clip is not there: its file has been moved or removed."]
+        assert words(found, ".mute") == ["The audio of this clip cannot be read: its file has been moved or removed."]
         assert not found.css("audio, img")
         assert "Download" not in words(found, ".links a")
     assert page(address, f"/?like={GONE}").css(".subject .mute")
