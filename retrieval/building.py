@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -66,14 +67,16 @@ class Built:
     """Clips that the model heard in this run."""
     same_clips: int
     """Clips of a later manifest that an earlier one has too, under the same name, with the same sound."""
+    renamed_clips: int
+    """Clips of a later manifest whose clip_id another sound has in an earlier one: their keys end in ~2, ~3, ..."""
     was_built: bool
     """False: the index was up to date."""
 
 
 def build_index(
-    run: Path,
-    manifests: Path | Sequence[Path],
-    out: Path,
+    run: Path | str,
+    manifests: Path | str | Sequence[Path | str],
+    out: Path | str,
     *,
     dtype: str = "float32",
     device: str = "cpu",
@@ -97,27 +100,29 @@ def build_index(
         ManifestError: If a manifest is not one.
         AudioError: If a clip's audio cannot be decoded; finished batches are kept.
         BrokenModelError: If an embedding is not finite.
-        ValueError: If dtype is another one.
+        ValueError: If dtype is another one, or no manifest is named.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    manifests = [manifests] if isinstance(manifests, Path) else list(manifests)
-    model_dir = model_folder(run).resolve()
-    read = [_manifest_info(path) for path in manifests]
+    paths = [Path(each) for each in ([manifests] if isinstance(manifests, Path | str) else manifests)]
+    if not paths:
+        raise ValueError("no manifest is named: there is nothing to index")
+    out, model_dir = Path(out), model_folder(Path(run)).resolve()
+    read = [_manifest_info(path) for path in paths]
     sha256 = model_identity(model_dir)
     key = make_key(sha256, dtype, [each.sha256 for each in read])
     old = _index_before(out)
     if old is not None and old.key == key and _is_whole(out):
         now = replace(old, model=str(model_dir), manifests=tuple(read))
-        if now != old:  # moved, but the same
-            write_info(out, now)
-        with suppress(IndexFolderError), _locked(out):  # else another build is at work, and cleans up itself
+        with suppress(IndexFolderError, PermissionError), _locked(out):  # else another build is at work, or nobody may
             if (here := read_info(out)) is not None and here.key == key:
+                if here != now:  # moved, but the same
+                    write_info(out, now)
                 _clean(out, key)  # what a kill just before the end has left
-        return Built(info=now, embedded=0, same_clips=0, was_built=False)
-    clips, same = _clips(manifests, read)
+        return Built(info=now, embedded=0, same_clips=0, renamed_clips=0, was_built=False)
+    clips, same = _clips(paths, read)
     if not len(clips):
-        raise IndexFolderError(f"{manifests[0]}: the manifest holds no clip, so there is nothing to index")
+        raise IndexFolderError(f"{paths[0]}: the manifest holds no clip, so there is nothing to index")
     _check_audio(clips, read)
     texts = _texts(clips, read_description(model_dir))
     from training.models.clap import Clap
@@ -141,7 +146,8 @@ def build_index(
         write_index(out, info, store, clips, texts)
         store.remove()
         _clean(out, key)
-    return Built(info=info, embedded=embedded, same_clips=same, was_built=True)
+    renamed = pc.sum(pc.not_equal(clips["key"], clips["clip_id"])).as_py()
+    return Built(info=info, embedded=embedded, same_clips=same, renamed_clips=renamed, was_built=True)
 
 
 def _clean(out: Path, key: str) -> None:

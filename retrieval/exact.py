@@ -7,6 +7,7 @@ scores; ties fall to the earlier row.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 
 import numpy as np
@@ -34,17 +35,21 @@ def top_rows(
         mask: (N,) bool, the rows that may be found; None: all.
 
     Raises:
-        ValueError: If shapes do not fit, ``top`` is under 1, or a query holds NaN or infinity.
+        ValueError: If shapes do not fit, ``top`` is under 1, or a query holds NaN or infinity, or complex numbers.
+        TypeError: If ``top`` is no whole number.
     """
+    top = operator.index(top)
     if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
         raise ValueError(f"queries must be of shape (Q, {vectors.shape[1]}), got {queries.shape}")
     if top < 1:
         raise ValueError(f"top must be 1 or more, got {top}")
-    if not (np.abs(queries) < np.finfo(np.float32).max).all():
-        raise ValueError("a query holds NaN or infinity")
+    if not np.isrealobj(queries):
+        raise ValueError(f"queries must be real numbers, got {queries.dtype}")
+    if not (np.abs(queries) < np.finfo(np.float32).max / queries.shape[1] ** 0.5).all():  # lengths are finite, then
+        raise ValueError("a query holds NaN or infinity, or is too long for float32")
     if mask is not None and mask.shape != vectors.shape[:1]:
         raise ValueError(f"mask must be of shape {tuple(vectors.shape[:1])}, got {mask.shape}")
-    wanted = torch.from_numpy(np.ascontiguousarray(queries, dtype=np.float32))
+    wanted = torch.from_numpy(np.array(queries, dtype=np.float32, order="C"))  # a copy: theirs may be read-only
     if not len(vectors) or not len(wanted):
         return [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in wanted]
     top = min(top, len(vectors))

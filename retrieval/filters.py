@@ -25,8 +25,8 @@ class Filters:
         max_s: At most.
 
     Raises:
-        TypeError: If one string is given instead of several.
-        ValueError: If a duration is negative, NaN, or the shortest above the longest.
+        TypeError: If one string is given instead of several, or something that is no string.
+        ValueError: If a duration is negative, NaN, or the shortest above the longest; if a string is no Unicode.
     """
 
     tags: tuple[str, ...] = ()
@@ -41,6 +41,11 @@ class Filters:
         for name in ("tags", "sources", "licenses", "splits"):
             if isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a tuple of strings, got one string: ({getattr(self, name)!r},)")
+            for value in getattr(self, name):
+                if not isinstance(value, str):
+                    raise TypeError(f"{name} must be strings, got {value!r}")
+                if any("\ud800" <= sign <= "\udfff" for sign in value):
+                    raise ValueError(f"{name}: {value!r} is not valid Unicode")
         for name in ("min_s", "max_s"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
@@ -55,9 +60,9 @@ class Filters:
             if values:
                 masks.append(_numpy(pc.is_in(index.column(column), pa.array(values, pa.string()))))
         if self.min_s is not None:
-            masks.append(_numpy(pc.greater_equal(index.column("duration_s"), self.min_s)))
+            masks.append(_numpy(pc.greater_equal(index.column("duration_s"), float(self.min_s))))
         if self.max_s is not None:
-            masks.append(_numpy(pc.less_equal(index.column("duration_s"), self.max_s)))
+            masks.append(_numpy(pc.less_equal(index.column("duration_s"), float(self.max_s))))
         return np.logical_and.reduce(masks) if masks else None
 
 

@@ -84,8 +84,9 @@ class Clip:
 
     @property
     def file(self) -> str:
-        """What its source calls it, such as doors/creak.wav; "" where clip_id says that already."""
-        return "" if self.clip_id == f"{self.source}-{self.source_id}" else self.source_id
+        """What its source calls it, such as doors/creak.wav; "" where that is a number of a page."""
+        is_said = bool(self.page_url) and self.clip_id == f"{self.source}-{self.source_id}"
+        return "" if is_said else self.source_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,11 +166,19 @@ class Index:
 
     @property
     def embeddings(self) -> np.ndarray:
-        """The clips' unit vectors (N, D) as float32: the memory map itself, or a copy of it where that is bfloat16."""
-        return self.vectors.float().numpy()
+        """The clips' unit vectors (N, D) as float32, read-only: the memory map, or a copy where that is bfloat16."""
+        vectors = self.vectors.float().numpy()
+        vectors.flags.writeable = False  # else a notebook that centres them in place would change what is searched
+        return vectors
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """Return a column of the row map (layout.CLIP_SCHEMA), N values; read once."""
+        """Return a column of the row map (layout.CLIP_SCHEMA), N values; read once.
+
+        Raises:
+            KeyError: If there is no such column.
+        """
+        if name not in CLIP_SCHEMA.names:
+            raise KeyError(f"no column {name!r}; the row map has {', '.join(CLIP_SCHEMA.names)}")
         with self._lock:
             if name not in self._columns:
                 self._columns[name] = self._clips.read([name]).column(0)
@@ -246,6 +255,10 @@ class Index:
         with suppress(IndexFolderError, OSError):
             if (now := read_info(self.folder)) is not None and now.key != self.info.key:
                 return [f"{self.folder.name}: the index has been made again since; start this program again to use it"]
+        return self.changed_manifests()
+
+    def changed_manifests(self) -> list[str]:
+        """Return a sentence for each manifest that is not as it was when the index was made."""
         said = [self._changed(manifest) for manifest in self.info.manifests]
         return [each for each in said if each]
 
@@ -267,7 +280,7 @@ class Index:
             return ""
         return f"{name}: the manifest has changed since it was indexed; run wavtext5k-search index again"
 
-    def load_model(self, model: Path | None = None, *, device: str = "cpu") -> Clap:
+    def load_model(self, model: Path | str | None = None, *, device: str = "cpu") -> Clap:
         """Return the model that made this index, for embedding queries.
 
         Args:
@@ -277,7 +290,7 @@ class Index:
         Raises:
             IndexFolderError: If the model is gone, or is another one.
         """
-        wanted = Path(self.info.model) if model is None else model
+        wanted = Path(self.info.model if model is None else model)
         try:
             folder = model_folder(wanted)
         except ConfigError as error:

@@ -40,7 +40,7 @@ def index(
     with _Progress() as progress:
         built = build_index(run, manifests, out, dtype=dtype, device=_device(device), progress=progress.show)
     if as_json:
-        counts = {name: getattr(built, name) for name in ("embedded", "same_clips", "was_built")}
+        counts = {name: getattr(built, name) for name in ("embedded", "same_clips", "renamed_clips", "was_built")}
         print(json.dumps(asdict(built.info) | counts))
         return
     info = built.info
@@ -50,6 +50,8 @@ def index(
         print(f"embedded   {built.embedded} clips, the others were done")
     if built.same_clips:
         print(f"left out   {built.same_clips} clips that an earlier manifest has too")
+    if built.renamed_clips:
+        print(f"renamed    {built.renamed_clips} clips, whose clip_id another sound has: their keys end in ~2")
 
 
 def _device(name: str) -> str:

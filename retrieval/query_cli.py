@@ -69,12 +69,14 @@ def query(
     row, vector = _vector(opened, text=text, audio=audio, like=like, model=model)
     if words:
         found = texts_for(opened, vector, top=top)
-        lines = [f"{hit.rank:3d}  {hit.score:+.3f}  {hit.count:4d} clips  {hit.text}" for hit in found]
+        lines = [f"{hit.rank:3d}  {hit.score:+.3f}  {hit.count:4d} clips  {_printable(hit.text)}" for hit in found]
         print(json.dumps([asdict(hit) for hit in found]) if as_json else "\n".join(lines) or "no clip has a text")
         return
     hits = search_vector(opened, vector, top=top, filters=filters, skip_row=row, ranked=_ranked(opened, probes))
     if as_json:
         print(json.dumps([hit.as_dict() for hit in hits]))
+    elif not hits and probes is not None:
+        print("none in the cells that were searched; raise --probes, or leave it out")
     elif not hits:
         print("no clip has all of what was asked; ask for less")
     for hit in () if as_json else hits:
@@ -89,7 +91,7 @@ def check_current(index: Index, *, stale: bool) -> None:
     """
     from retrieval.index import IndexFolderError
 
-    changed = index.changed()
+    changed = index.changed_manifests()
     if changed and not stale:
         raise IndexFolderError(f"{index.folder}: {changed[0]}; or go on with --stale")
 
@@ -114,7 +116,8 @@ def check_filters(index: Index, filters: Filters) -> None:
     ):
         for value in asked:
             if value not in known:
-                near = get_close_matches(value, known, n=3) or list(known)[:3]
+                spelt = {each.casefold(): each for each in known}
+                near = [spelt[each] for each in get_close_matches(value.casefold(), spelt, n=3)] or list(known)[:3]
                 there = f"it has {', '.join(near)}, ..." if near else "its clips have none"
                 raise IndexFolderError(f"{option} {value}: no clip of the index has it; {there}")
 
@@ -150,10 +153,15 @@ def _ranked(index: Index, probes: int | None) -> Ranked | None:
 
 
 def _print_hit(hit: Hit) -> None:
-    clip = hit.clip
-    print(f"{hit.rank:3d}  {hit.score:+.3f}  {clip.key:<20}  {clip.duration_s:6.2f} s  {clip.license:<13}  {clip.name}")
+    clip, name = hit.clip, _printable(hit.clip.name)
+    print(f"{hit.rank:3d}  {hit.score:+.3f}  {clip.key:<20}  {clip.duration_s:6.2f} s  {clip.license:<13}  {name}")
     if clip.file:
-        print(f"{'':13}{clip.file}")
+        print(f"{'':13}{_printable(clip.file)}")
     text = clip.description or (clip.captions[0] if clip.captions else "")
     if text and text != clip.name:
-        print(f"{'':13}{text}")
+        print(f"{'':13}{_printable(text)}")
+
+
+def _printable(text: str) -> str:
+    """Return a text without what a terminal would act on: such characters as escapes."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

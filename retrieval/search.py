@@ -72,7 +72,10 @@ def check_text(text: str) -> None:
 
     Raises:
         ValueError: If it is empty, too long, or no Unicode.
+        TypeError: If it is no string.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"the text must be a string, got {type(text).__name__}")
     if not text.strip():
         raise ValueError("the text is empty; write what the sound should be, such as: a door creaks open")
     if len(text) > MAX_TEXT:
@@ -166,9 +169,10 @@ def search_vector(
     Raises:
         ValueError: If the vector is of another width or holds NaN, or ``top`` is under 1.
     """
+    query = _one(vector)
     ranked = ranked or partial(top_rows, index.vectors, codes=index.codes)
     mask = allowed_rows(index, filters, skip_row=skip_row)
-    ((rows, scores),) = ranked(np.atleast_2d(vector), top=top, mask=mask)
+    ((rows, scores),) = ranked(query, top=top, mask=mask)
     return hits_of(index, rows, scores)
 
 
@@ -184,7 +188,7 @@ def allowed_rows(index: Index, filters: Filters, *, skip_row: int | None) -> np.
 def hits_of(index: Index, rows: np.ndarray, scores: np.ndarray, *, first_rank: int = 1) -> list[Hit]:
     """Return ranked rows, and their scores, as hits."""
     return [
-        Hit(rank=rank, score=float(score), clip=clip, audio=str(index.audio_of(clip) or ""))
+        Hit(rank=rank, score=_cosine(score), clip=clip, audio=str(index.audio_of(clip) or ""))
         for rank, (clip, score) in enumerate(zip(index.clips(rows.tolist()), scores, strict=True), start=first_rank)
     ]
 
@@ -197,10 +201,23 @@ def texts_for(index: Index, vector: np.ndarray, *, top: int = 5) -> list[TextHit
     """
     if not len(index.text_vectors):
         return []
-    ((places, scores),) = top_rows(index.text_vectors, np.atleast_2d(vector), top=top)
+    ((places, scores),) = top_rows(index.text_vectors, _one(vector), top=top)
     texts = index.texts.take(places).to_pylist()
     clips = index.clips([text["row"] for text in texts])
     return [
-        TextHit(rank=rank, score=float(score), text=text["text"], count=text["clips"], key=clip.key)
+        TextHit(rank=rank, score=_cosine(score), text=text["text"], count=text["clips"], key=clip.key)
         for rank, (text, clip, score) in enumerate(zip(texts, clips, scores, strict=True), start=1)
     ]
+
+
+def _one(vector: np.ndarray) -> np.ndarray:
+    """Return a vector (D,) as a query (1, D)."""
+    query = np.atleast_2d(vector)
+    if len(query) != 1:
+        raise ValueError(f"the vector must be one, of shape (D,), got {query.shape}; search with each on its own")
+    return query
+
+
+def _cosine(score: float) -> float:
+    """Return an inner product of unit vectors as their cosine: rounding may have carried it past 1."""
+    return max(-1.0, min(1.0, float(score)))

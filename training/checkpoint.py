@@ -23,6 +23,7 @@ import torch
 from crawler.items import open_whole
 from curation.errors import ConfigError, WavTextError
 from training.models.clap import Clap
+from training.tokenizer import write_tokenizer
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -54,7 +55,7 @@ def model_hash(folder: Path) -> str:
     """
     file = model_folder(folder) / WEIGHTS_FILE
     status = file.stat()
-    return _file_hash(file.resolve(), status.st_ino, status.st_size, status.st_mtime_ns)
+    return _file_hash(file.resolve(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @functools.lru_cache(maxsize=16)
@@ -105,7 +106,7 @@ def save_model(model: Clap, folder: Path, *, tokenizer: Path | None = None) -> N
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     """Write a tokenizer's files, each whole or not at all; the one that every tokenizer has comes last."""
     with tempfile.TemporaryDirectory() as temporary:
-        tokenizer.save_pretrained(temporary)
+        write_tokenizer(tokenizer, temporary)
         _copy_tokenizer(Path(temporary), folder)
 
 

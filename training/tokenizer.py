@@ -116,6 +116,21 @@ def check_vocabulary(tokenizer: Any, text_model: Any) -> None:
         raise ConfigError(f"the tokenizer of the {kind} model marks no ends: an empty text would have no token at all")
 
 
+def write_tokenizer(tokenizer: Any, folder: Path | str) -> None:
+    """Write a tokenizer's files, without the truncation and the padding of its last call.
+
+    A fast tokenizer keeps them as if they were its settings. Whoever loads its files would be given the length as
+    ``max_length``, and transformers' processors pass that on: ClapProcessor would cut sounds to 77 samples.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    for name in ("max_length", "stride", "truncation_strategy"):
+        tokenizer.init_kwargs.pop(name, None)
+    tokenizer.save_pretrained(folder)
+
+
 def token_ids(tokenizer: Any, texts: Sequence[str], *, max_tokens: int) -> list[list[int]]:
     """Return the ids of each text, special tokens included, cut to ``max_tokens`` whatever the tokenizer's own limit.
 

@@ -77,7 +77,8 @@ def read(place: Path, *, audio: Path | None) -> Collection:
         raise ConfigError(f"{audio}: the reader folder takes no --audio; name the folder of the sounds itself")
     if not place.is_dir():
         raise ConfigError(f"{place}: a file; the reader folder takes a folder, the reader csv a table")
-    files = sorted(_files_under(place))
+    closed: list[str] = []
+    files = sorted(_files_under(place, closed))
     sounds = [file for file in files if file.lower().endswith(SUFFIXES)]
     if not sounds:
         raise wrong_layout(place, "no file named as a sound", LAYOUT)
@@ -91,9 +92,10 @@ def read(place: Path, *, audio: Path | None) -> Collection:
         used.update(beside)
         said = _said_beside(place, beside, problems)
         entries.append(_entry(source, file, said, problems, unplaced))
-    return Collection(
-        entries=entries, root=place, notes=[*_notes(files, sounds, used, problems), *license_notes(unplaced)]
-    )
+    notes = [*_notes(files, sounds, used, problems), *license_notes(unplaced)]
+    if closed:
+        notes.append(f"{len(closed)} folders could not be read and were left out, the first: {_readable(closed[0])}")
+    return Collection(entries=entries, root=place, notes=notes)
 
 
 def name_in_words(file_name: str) -> Named:
@@ -154,10 +156,13 @@ def _folder_tags(folders: tuple[str, ...]) -> list[str]:
     return clean_tags(map(_words, folders))
 
 
-def _files_under(place: Path) -> Iterator[str]:
-    """Yield every file in and under a folder, as a path relative to it, "/" only; hidden ones are left out."""
+def _files_under(place: Path, closed: list[str]) -> Iterator[str]:
+    """Yield every file in and under a folder, as a path relative to it, "/" only; hidden ones are left out.
+
+    Folders in it that may not be read go into ``closed``.
+    """
     if is_local(place):
-        yield from _walk(place, "", {place.resolve()}, place.resolve())
+        yield from _walk(place, "", {place.resolve()}, place.resolve(), closed)
         return
     files = [path.relative_to(place).as_posix() for path in place.glob("**/*")]
     folders = {file.rpartition("/")[0] for file in files}  # asking a store what each name is would take hours
@@ -165,9 +170,15 @@ def _files_under(place: Path) -> Iterator[str]:
     yield from (file for file in files if file not in folders and not hidden.search(file))
 
 
-def _walk(folder: Path, prefix: str, seen: set[Path], root: Path) -> Iterator[str]:
-    with os.scandir(folder) as found:
-        there = sorted((item for item in found if not item.name.startswith(".")), key=lambda item: item.name)
+def _walk(folder: Path, prefix: str, seen: set[Path], root: Path, closed: list[str]) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as found:
+            there = sorted((item for item in found if not item.name.startswith(".")), key=lambda item: item.name)
+    except PermissionError:
+        if not prefix:
+            raise
+        closed.append(prefix)
+        return
     for item in there:
         if item.is_dir():
             path = folder / item.name
@@ -177,7 +188,7 @@ def _walk(folder: Path, prefix: str, seen: set[Path], root: Path) -> Iterator[st
                 if real in seen or real.is_relative_to(root) or root.is_relative_to(real):
                     continue
                 seen.add(real)
-            yield from _walk(path, f"{prefix}{item.name}/", seen, root)
+            yield from _walk(path, f"{prefix}{item.name}/", seen, root, closed)
         elif item.is_file() or item.is_symlink():  # a link to nothing is a sound that is missing
             yield prefix + item.name
 

@@ -79,11 +79,11 @@ def _differences(model: Clap, folder: Path) -> tuple[list[float], list[float]]:
     """Return how far ClapModel is from the model: sounds of the seconds that it reads, and texts."""
     theirs, processor = _open(folder)
     extractor = processor.feature_extractor
-    tokens = processor.tokenizer(list(TEXTS), return_tensors="pt", padding=True, truncation=True)
+    tokens = processor(text=list(TEXTS), return_tensors="pt", padding=True, truncation=True)
     text = F.normalize(theirs.get_text_features(**tokens).pooler_output, dim=1)
     audio = []
     for waveforms, expected in _sounds(model, extractor.nb_max_samples):
-        inputs = extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+        inputs = processor(audio=waveforms, sampling_rate=extractor.sampling_rate, return_tensors="pt")
         found = F.normalize(theirs.get_audio_features(inputs["input_features"]).pooler_output, dim=1)
         audio.append(difference(found.numpy(), expected))
     return audio, [difference(text.numpy(), model.embed_text(TEXTS))]

@@ -16,6 +16,7 @@ from retrieval.web.render import clip_address, license_link, web_link
 from retrieval.web.schema import SOUND_NAMES, openapi
 from retrieval.web.service import Found, Service
 from retrieval.web.uploads import UploadLimits, receive_sound
+from retrieval.web.views import helps
 
 _NAMES = tuple(parameter.name for parameter in PARAMETERS)
 
@@ -33,7 +34,7 @@ class Api:
         form = _form(request, _NAMES)
         if not form.is_question:
             raise Refused(400, "Say what to look for: q=TEXT, like=KEY or sound=TOKEN.")
-        return JSONResponse(_results(form, await self._service.find(form)))
+        return JSONResponse(self._results(form, await self._service.find(form)))
 
     async def sound(self, request: Request) -> Response:
         """Take an uploaded sound and answer with the clips like it."""
@@ -46,7 +47,7 @@ class Api:
                 "token": stored.token,
                 "name": stored.name,
                 "duration_s": stored.duration_s,
-                "results": _results(form, await self._service.find(form)),
+                "results": self._results(form, await self._service.find(form)),
             }
         )
 
@@ -77,6 +78,19 @@ class Api:
         """Answer with the document that describes this API."""
         return JSONResponse(self._document)
 
+    def _results(self, form: SearchForm, found: Found) -> dict[str, Any]:
+        filters = [each.sentence for each in helps(form, found, self._service.about)]
+        return {
+            "total": found.total,
+            "hits": [
+                {"rank": hit.rank, "score": hit.score, "clip": _clip(hit.clip, hit.clip.key in found.mute)}
+                for hit in found.hits
+            ],
+            "words": [asdict(word) for word in found.words],
+            "notes": [*found.notes, *filters, *found.changed],
+            "next": form.address("/api/search", page=form.page + 1) if found.has_more else None,
+        }
+
 
 def refusal(status: int, message: str) -> Response:
     """Return the answer that says why something was not done."""
@@ -94,19 +108,6 @@ def _form(request: Request, names: Iterable[str]) -> SearchForm:
     if problems := [*unknown_names(pairs, names), *form.problems.values()]:
         raise Refused(400, " ".join(problems))
     return form
-
-
-def _results(form: SearchForm, found: Found) -> dict[str, Any]:
-    return {
-        "total": found.total,
-        "hits": [
-            {"rank": hit.rank, "score": hit.score, "clip": _clip(hit.clip, hit.clip.key in found.mute)}
-            for hit in found.hits
-        ],
-        "words": [asdict(word) for word in found.words],
-        "notes": [*found.notes, *found.changed],
-        "next": form.address("/api/search", page=form.page + 1) if found.has_more else None,
-    }
 
 
 def _clip(clip: Clip, is_mute: bool) -> dict[str, Any]:

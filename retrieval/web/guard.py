@@ -39,7 +39,6 @@ STRICT_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-_METHODS = ("GET", "HEAD", "POST")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?", re.ASCII)
 _ASTRAY = re.compile(r"[\x00-\x1f\x7f\\\ufffd]|(^|/)\.\.(/|$)")  # control characters, bytes of no Unicode, parents
 _logger = logging.getLogger(__name__)
@@ -140,8 +139,6 @@ class _Answer:
 
 
 def _check_address(scope: Scope) -> None:
-    if scope["method"] not in _METHODS:
-        raise Refused(405, f"This server answers {', '.join(_METHODS)} only.")
     size = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
     if size > MAX_ADDRESS_BYTES:
         raise Refused(
@@ -198,10 +195,9 @@ def _too_large(max_body_bytes: int) -> Refused:
 
 def _said(refused: Refused, scope: Scope) -> Response:
     """Return the answer: plain text, and JSON as from the API itself where the API was asked."""
-    headers = {"allow": ", ".join(_METHODS)} if refused.status == 405 else None
     if scope["path"].startswith("/api/"):
-        return JSONResponse({"error": refused.message}, refused.status, headers)
-    return PlainTextResponse(f"{refused.message}\n", refused.status, headers)
+        return JSONResponse({"error": refused.message}, refused.status)
+    return PlainTextResponse(f"{refused.message}\n", refused.status)
 
 
 def is_host_name(name: str) -> bool:

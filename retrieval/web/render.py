@@ -79,6 +79,7 @@ class Renderer:
         self._environment.filters |= {
             "counted": counted,
             "duration": duration,
+            "ending": ending,
             "license_name": license_name,
             "named": named,
             "shown": shown,
@@ -112,6 +113,12 @@ def shown(text: str, most: int) -> str:
     """Return a plain text of at most so many characters, its end cut off visibly."""
     text = plain(text)
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def ending(path: str, most: int) -> str:
+    """Return a path in at most so many characters: the beginning goes first, the file's own name is at its end."""
+    path = plain(path)
+    return path if len(path) <= most else "…" + path[len(path) - most + 1 :].lstrip()
 
 
 def plain(text: str) -> str:

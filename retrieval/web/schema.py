@@ -6,6 +6,7 @@ that is not named.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -109,6 +110,15 @@ SCHEMAS: Json = {
 }
 
 
+_EXAMPLES: dict[str, Callable[[str], Any]] = {
+    "text": str,
+    "texts": lambda value: [value],
+    "seconds": float,
+    "whole": int,
+}
+"""By kind of parameter, what makes its example of the schema's type."""
+
+
 def parameter_schema(parameter: Parameter) -> Json:
     """Return the JSON schema of a parameter's value."""
     if parameter.kind == "text":
@@ -148,7 +158,7 @@ def openapi() -> Json:
             "/api/clips/{key}": {"get": _operation("clip", "Return one clip.", "Clip", [key])},
             "/api/index": {"get": _operation("index", "Return what the index holds.", "Index", [])},
             "/clip/{key}/audio.flac": {
-                "get": _file("audio", "Return a clip's FLAC, whole or in ranges.", "audio/flac", key)
+                "get": _file("audio", "Return a clip's FLAC, whole or in ranges.", "audio/flac", key, has_ranges=True)
             },
             "/clip/{key}/thumbnail.png": {
                 "get": _file("thumbnail", "Return a picture of a clip's sound.", "image/png", key)
@@ -164,7 +174,7 @@ def _parameter(parameter: Parameter) -> Json:
         "in": "query",
         "description": parameter.summary,
         "schema": parameter_schema(parameter),
-        "example": [parameter.example] if parameter.kind == "texts" else parameter.example,
+        "example": _EXAMPLES[parameter.kind](parameter.example),
     }
     return documented | ({"style": "form", "explode": True} if parameter.kind == "texts" else {})
 
@@ -181,14 +191,20 @@ def _operation(name: str, summary: str, answer: str, parameters: list[Json]) -> 
     }
 
 
-def _file(name: str, summary: str, media_type: str, key: Json) -> Json:
+def _file(name: str, summary: str, media_type: str, key: Json, *, has_ranges: bool = False) -> Json:
     """Return an operation that answers with a file; its errors are pages, as the address is one of the page's."""
+    ranges = {
+        "206": {"description": "The ranges asked for.", "content": {media_type: {}, "multipart/byteranges": {}}},
+        "416": {"description": "The file ends before the ranges begin.", "content": {"text/plain": {}}},
+    }
     return {
         "operationId": name,
         "summary": summary,
         "parameters": [key],
         "responses": {
             "200": {"description": "The file.", "content": {media_type: {}}},
+            "304": {"description": "The client has it already: If-None-Match or If-Modified-Since was right."},
+            **(ranges if has_ranges else {}),
             "default": {"description": "An error, with a fitting status.", "content": {"text/html": {}}},
         },
     }

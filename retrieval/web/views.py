@@ -67,8 +67,13 @@ def page_values(form: SearchForm, found: Found, about: About) -> dict[str, Any]:
             if name in FILTER_NAMES
         ],
         "count_line": _count_line(form, found),
-        "helps": [_help(form, lift, about) for lift in found.lifts],
+        "helps": helps(form, found, about),
     }
+
+
+def helps(form: SearchForm, found: Found, about: About) -> list[Help]:
+    """Return what to do about each filter of a search that finds nothing."""
+    return [_help(form, lift, about) for lift in found.lifts]
 
 
 def _headings(form: SearchForm, found: Found) -> tuple[str, str, str]:
@@ -99,7 +104,6 @@ def _count_line(form: SearchForm, found: Found) -> str:
 
 
 def _help(form: SearchForm, lift: Lift, about: About) -> Help:
-    """Return what to do about one filter of a search that finds nothing."""
     one, many, what = _SAYINGS[lift.name]
     what = what.format(_field_text(form, lift))
     sentence = f"{counted(lift.alone) if lift.alone else 'No clip'} {many if lift.alone > 1 else one} {what}."

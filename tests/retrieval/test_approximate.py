@@ -75,6 +75,8 @@ def test_commands(folder: Path) -> None:
     assert table["cells"] == 30
     assert table["recall"][-1]["recall_at_10"] > 0.99
     assert json.loads(invoke(*query, "--probes", 30)[1]) == exact
+    nothing = invoke(*query[:-1], "--probes", 1, "--max-s", 0)
+    assert nothing[:2] == (0, "none in the cells that were searched; raise --probes, or leave it out\n")
 
 
 def test_misuse_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

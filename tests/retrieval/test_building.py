@@ -116,7 +116,7 @@ def test_several_manifests(run: Path, tmp_path: Path) -> None:
     rows[2] |= {"sha256": rows[3]["sha256"], "title": "Other"}
     write_manifest(second, rows)
     built = build_index(run, [first, second], tmp_path / "index")
-    assert (built.same_clips, built.info.num_clips, built.embedded) == (2, 5, 4)
+    assert (built.same_clips, built.renamed_clips, built.info.num_clips, built.embedded) == (2, 1, 5, 4)
     index = Index.open(tmp_path / "index")
     assert index.column("key").to_pylist() == [
         *("soundbible-1", "soundbible-2", "soundbible-3"),
@@ -295,3 +295,22 @@ def test_an_index_that_is_up_to_date_leaves_another_build_alone(run: Path, manif
     assert part.is_file()
     build_index(run, manifest, out)
     assert not part.exists()
+
+
+def test_an_index_that_another_build_replaces_stays_the_new_one(
+    run: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A touched manifest has a new time to be noted; not in the index that has come in between."""
+    out, other = str(tmp_path / "index"), write_clips(tmp_path / "other", count=2)
+    build_index(str(run), str(manifest), out)
+    os.utime(manifest / "manifest.parquet", ns=(1, 1))
+
+    def is_whole(folder: Path) -> bool:
+        monkeypatch.undo()
+        return build_index(run, other, folder).was_built
+
+    monkeypatch.setattr("retrieval.building._is_whole", is_whole)
+    assert not build_index(run, manifest, out).was_built
+    assert len(Index.open(out)) == 2
+    with pytest.raises(ValueError, match="no manifest is named"):
+        build_index(run, [], out)

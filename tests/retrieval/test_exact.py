@@ -115,6 +115,8 @@ def test_codes_keep_zero_and_the_largest_value() -> None:
         (np.ones((1, 4), np.float32), 0, None, "top must be 1 or more, got 0"),
         (np.full((1, 4), np.nan, np.float32), 1, None, "NaN"),
         (np.full((1, 4), 1e200), 1, None, "infinity"),
+        (np.full((1, 4), 3e38, np.float32), 1, None, "too long for float32"),
+        (np.ones((1, 4), np.complex64), 1, None, "real numbers, got complex64"),
         (np.ones((1, 4), np.float32), 1, np.ones(3, bool), r"mask must be of shape \(5,\)"),
     ],
 )
@@ -123,6 +125,8 @@ def test_a_query_that_cannot_be_ranked_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         top_rows(torch.ones((5, 4)), queries, top=top, mask=mask)
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        top_rows(torch.ones((5, 4)), np.ones((1, 4)), top=1.5)  # type: ignore[arg-type]
 
 
 def test_nothing_to_search_or_to_ask_and_more_than_there_is() -> None:

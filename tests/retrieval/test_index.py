@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,12 @@ def test_a_clip_says_all_that_a_result_shows(manifest: Path, built: Path) -> Non
     for row in (7, -1):
         with pytest.raises(IndexError, match="between 0 and 6"):
             index.clips([row])
+
+
+def test_a_file_of_the_user_s_own_is_named_though_its_clip_id_says_it(built: Path) -> None:
+    clip = replace(Index.open(built).clips([0])[0], clip_id="mine-a.wav", source="mine", source_id="a.wav")
+    assert (clip.file, replace(clip, page_url="").file) == ("", "a.wav")
+    assert replace(clip, clip_id="mine-a_b-12345678", source_id="a/b.wav").file == "a/b.wav"
 
 
 def test_several_threads_may_ask(built: Path) -> None:
@@ -146,10 +153,12 @@ def test_an_open_index_goes_on_when_another_takes_its_place(
     assert "the manifest has changed" in Index.open(built).changed()[0]
 
 
-def test_what_a_notebook_writes_into_the_vectors_stays_in_it(built: Path) -> None:
-    index = Index.open(built)
-    index.embeddings[0] = 7
-    assert Index.open(built).embeddings[0].max() < 1
+def test_a_notebook_cannot_change_the_vectors_that_are_searched(run: Path, manifest: Path, tmp_path: Path) -> None:
+    for dtype in ("float32", "bfloat16"):
+        build_index(run, manifest, tmp_path / dtype, dtype=dtype)
+        embeddings = Index.open(tmp_path / dtype).embeddings
+        with pytest.raises(ValueError, match="read-only"):
+            embeddings -= embeddings.mean(axis=0)
 
 
 def test_another_model_is_refused(built: Path, tmp_path: Path) -> None:

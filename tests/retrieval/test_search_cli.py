@@ -16,7 +16,8 @@ from retrieval.index import Index
 from retrieval.search import embed_sound, search_audio, search_like, search_text, search_vector, texts_for
 from tests.retrieval.conftest import write_clips, write_run
 
-FILE = "cats/a long purr.wav"
+FILE = "cats/a long \x1b[2Jpurr.wav"
+SHOWN_FILE = "cats/a long \\x1b[2Jpurr.wav"
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,23 @@ def test_durations_that_cannot_be(durations: dict[str, float], message: str) -> 
 def test_one_string_for_several_is_refused() -> None:
     with pytest.raises(TypeError, match=r"tags must be a tuple of strings, got one string: \('bell',\)"):
         Filters(tags="bell")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"sources must be strings, got b'x'"):
+        Filters(sources=(b"x",))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"tags: '\\ud800' is not valid Unicode"):
+        Filters(tags=("\ud800",))
+
+
+def test_what_cannot_be_searched_for_is_named(index: Path) -> None:
+    opened = Index.open(index)
+    model = opened.load_model(opened.info.model)
+    with pytest.raises(TypeError, match="the text must be a string, got int"):
+        search_text(opened, model, 5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"the vector must be one, of shape \(D,\), got \(2, "):
+        search_vector(opened, opened.embeddings[:2])
+    with pytest.raises(KeyError, match="no column 'tag'; the row map has key, manifest"):
+        opened.column("tag")
+    assert search_vector(opened, 1.001 * opened.embeddings[0], top=1)[0].score == 1.0
+    assert search_vector(opened, opened.embeddings[0], filters=Filters(min_s=10**30)) == []
 
 
 def test_spellings_of_unicode_are_one(index: Path) -> None:
@@ -168,9 +186,11 @@ def test_query_command(index: Path, clips: Path) -> None:
     code, shown, _ = invoke("query", index, "--like", "soundbible-2", "--tag", "cat")
     lines = shown.splitlines()
     assert {line.split()[2] for line in lines if line[:3].strip()} == {"soundbible-4", "soundbible-6"}
-    known, filed = (next(place for place, line in enumerate(lines) if each in line) for each in ("soundbible-4", FILE))
+    known, filed = (
+        next(place for place, line in enumerate(lines) if each in line) for each in ("soundbible-4", SHOWN_FILE)
+    )
     assert filed == known + 1
-    assert [line.strip() for line in lines].count(FILE) == 1
+    assert [line.strip() for line in lines].count(SHOWN_FILE) == 1
     code, shown, _ = invoke("query", index, "--audio", sound, "--words", "--top", 2)
     assert shown.splitlines()[0].endswith(". A bell.")
     assert json.loads(invoke("query", index, "--like", "soundbible-1", "--words", "--json")[1])[0]["count"] == 1
@@ -197,6 +217,7 @@ def test_query_command(index: Path, clips: Path) -> None:
         (("--audio", __file__), 1, "not audio"),
         (("--like", "soundbible-99"), 1, "no clip 'soundbible-99'"),
         (("a", "--tag", "dgo"), 1, "--tag dgo: no clip of the index has it; it has dog"),
+        (("a", "--license", "CC-BY-3"), 1, "--license CC-BY-3: no clip of the index has it; it has cc-by-3.0"),
         (("a", "--license", "cc0"), 1, "--license cc0: no clip of the index has it; it has cc0-1.0"),
         (("a", "--min-s", "-1"), 2, "0 or more seconds"),
     ],

@@ -72,6 +72,10 @@ def save_transformers(clap: Clap, folder: Path | str) -> list[str]:
     Raises:
         ConfigError: If ClapModel cannot hold the model, weights are not finite, or the folder holds something else.
     """
+    from safetensors.torch import save
+
+    from training.tokenizer import write_tokenizer
+
     folder = Path(folder)
     prepare_torchvision()
     model, features = _settings(clap)
@@ -83,14 +87,13 @@ def save_transformers(clap: Clap, folder: Path | str) -> list[str]:
     weights = _weights(clap, config)
     (folder / WEIGHTS_FILE).unlink(missing_ok=True)  # an earlier export's, which the new config.json does not describe
     with tempfile.TemporaryDirectory() as temporary:
-        for part in (config, feature_extractor(model, features), clap.tokenizer):
+        for part in (config, feature_extractor(model, features)):
             part.save_pretrained(temporary)
+        write_tokenizer(clap.tokenizer, temporary)
         _set_length(Path(temporary) / "tokenizer_config.json", clap.max_tokens)
         for file in sorted(Path(temporary).iterdir(), key=lambda file: (file.name != CONFIG_FILE, file.name)):
             with open_whole(folder / file.name) as whole, file.open("rb") as written:
                 shutil.copyfileobj(written, whole)
-    from safetensors.torch import save
-
     with open_whole(folder / WEIGHTS_FILE) as whole:
         whole.write(save(weights, metadata={"format": "pt"}))
     return export_notes(model, features, max_tokens=clap.max_tokens)

@@ -169,7 +169,8 @@ if (upload) {
     setTimeout(() => { button.disabled = true; }); // once the form is on its way
     say("Listening to the sound.");
   });
-  window.addEventListener("pageshow", () => {
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) form.reset(); // gone back to: it says again what the results are of
     button.disabled = false;
     button.textContent = label;
   });

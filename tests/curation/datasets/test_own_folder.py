@@ -6,11 +6,12 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from curation.build import BuildOptions, curate
-from curation.datasets import read_collection
+from curation.datasets import own_folder, read_collection
 from curation.datasets.own_fields import NAMES, own_source
 from curation.datasets.own_folder import name_in_words
 from curation.errors import ConfigError, ManifestError
@@ -219,6 +220,21 @@ def test_folders_whose_names_become_equal_are_kept_apart(tmp_path):
 def test_the_folder_one_is_in_has_a_name_too(tmp_path, monkeypatch):
     monkeypatch.chdir(touch(tmp_path / "lib", "a.wav"))
     assert read_collection("folder", Path()).entries[0].clip_id == "own_lib-a.wav"
+
+
+def test_a_folder_that_may_not_be_read_is_named_and_the_others_are_read(tmp_path, monkeypatch):
+    """Such as lost+found; who runs this may be root, whom nothing is forbidden."""
+    folder = touch(tmp_path / "lib", "a.wav", "lost+found/b.wav", "more/c.wav")
+
+    def scandir(path):
+        if Path(path).name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return os.scandir(path)
+
+    monkeypatch.setattr(own_folder, "os", SimpleNamespace(scandir=scandir))
+    found = read_collection("folder", folder)
+    assert [entry.source_id for entry in found.entries] == ["a.wav", "more/c.wav"]
+    assert "1 folders could not be read and were left out, the first: lost+found/" in found.notes
 
 
 def test_what_is_no_folder_of_sounds_is_refused(tmp_path):

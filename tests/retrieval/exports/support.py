@@ -39,7 +39,10 @@ def invoke(*words: object) -> tuple[int, str, str]:
 
 
 def small_run(folder: Path, *, seed: int = 0, description: dict[str, Any] | None = None, **model: Any) -> Path:
-    """Write a run folder with a model of random weights whose first batch norms know what sounds are like."""
+    """Write a run folder with a model of random weights whose first batch norms know what sounds are like.
+
+    It has read texts, as in training: a tokenizer that was used is written otherwise than one that was not.
+    """
     config = small_config(Path(), Path(), model=model)
     torch.manual_seed(seed)
     clap = new_clap(config.model, config.features, captions=CAPTIONS).eval()
@@ -48,6 +51,7 @@ def small_run(folder: Path, *, seed: int = 0, description: dict[str, Any] | None
             buffer.fill_(-40.0)
         elif name.endswith("bn0.running_var"):
             buffer.fill_(300.0)
+    clap.embed_text(CAPTIONS)
     clap.description |= description or {}
     clap.save_pretrained(folder / "model")
     return folder

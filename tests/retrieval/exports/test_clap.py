@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,26 @@ def test_sentence_transformers_opens_it(made: tuple[Path, Clap]) -> None:
     assert np.abs(sounds[0] - sounds[1]).max() > 1e-3, "the sounds differ, so equality says something"
     assert model.similarity_fn_name == "cosine"
     assert np.allclose(np.linalg.norm(sounds, axis=1), 1, atol=1e-6)
+
+
+def test_a_tokenizer_that_was_saved_with_its_last_call_is_mended(run: Path, tmp_path: Path) -> None:
+    """As models of earlier versions have it: max_length would reach the sounds, and cut them to as many samples."""
+    from transformers import ClapProcessor
+
+    shutil.copytree(run, tmp_path / "run")
+    clap = loaded(run)
+    clap.embed_text(["a dog barks"])
+    clap.tokenizer.save_pretrained(tmp_path / "run" / "model")
+    assert json.loads((tmp_path / "run" / "model" / "tokenizer.json").read_text())["truncation"] is not None
+    out = tmp_path / "out"
+    code, _, said = invoke(tmp_path / "run", "--to", "transformers", "--out", out)
+    assert code == 0, said
+    for folder in (out, run / "model"):
+        assert json.loads((folder / "tokenizer.json").read_text())["truncation"] is None
+        assert "max_length" not in json.loads((folder / "tokenizer_config.json").read_text())
+    processor = ClapProcessor.from_pretrained(out)
+    inputs = processor(audio=[noise(RATE, seed=1)], sampling_rate=RATE, return_tensors="pt")
+    assert inputs["input_features"].shape[2] > 1
 
 
 def test_the_cards_code_runs(made: tuple[Path, Clap]) -> None:

@@ -156,6 +156,12 @@ def test_the_index_is_described(address: str, index: Index) -> None:
     assert found["changed"] == []
 
 
+def test_why_nothing_is_found_is_said(address: str) -> None:
+    found = search(address, q="a", tag="evn", split="train")
+    assert (found["total"], found["hits"]) == (0, [])
+    assert found["notes"] == ["No clip has the tag “evn”.", "17 clips are in the split train."]
+
+
 @pytest.mark.parametrize(
     ("path", "status", "sentence"),
     [
@@ -206,6 +212,22 @@ def test_the_document_is_served_and_holds_together(address: str) -> None:
 
 def documented(path: str, method: str) -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in DOCUMENT["paths"][path][method]["parameters"]}
+
+
+def test_examples_are_of_their_schemas() -> None:
+    for parameter in documented("/api/search", "get").values():
+        Draft202012Validator(parameter["schema"]).validate(parameter["example"])
+
+
+def test_every_answer_with_a_file_is_documented(address: str) -> None:
+    documents = DOCUMENT["paths"]["/clip/{key}/audio.flac"]["get"]["responses"]
+    for value, status in (("bytes=0-9", 206), ("bytes=0-1,5-9", 206), (f"bytes={10**9}-", 416)):
+        answer = ask(address, f"/clip/{OTHER}/audio.flac", headers={"Range": value})
+        assert answer.status == status
+        assert answer.headers["content-type"].split(";")[0] in documents[str(status)]["content"]
+    etag = ask(address, f"/clip/{OTHER}/audio.flac").headers["etag"]
+    assert ask(address, f"/clip/{OTHER}/audio.flac", headers={"If-None-Match": etag}).status == 304
+    assert "304" in documents
 
 
 def test_what_is_documented_is_what_is_read() -> None:

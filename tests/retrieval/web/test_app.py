@@ -192,6 +192,14 @@ def test_head_and_other_methods(address: str) -> None:
     assert ask(address, "/api/sound").headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get"])
+def test_methods_that_no_page_has_are_refused(address: str, method: str) -> None:
+    for path, allowed in (("/", ["GET", "HEAD"]), ("/sound", ["GET", "HEAD", "POST"]), ("/api/sound", ["POST"])):
+        answer = ask(address, path, method=method)
+        assert (answer.status, sorted(answer.headers["allow"].split(", "))) == (405, allowed)
+        assert f"does not answer {method} requests" in answer.text
+
+
 def test_no_page_asks_for_anything_inline(address: str) -> None:
     for path in ("/", "/?q=rain", "/clip/soundbible-1", "/api", "/nowhere"):
         text = ask(address, path).text

@@ -156,6 +156,9 @@ def test_type_play_filter_and_go_back(visit: Open) -> None:
         page.go_back()
         page.wait_for_selector(".clip")
         assert path(page) == left
+        is_filtered = "license" in left  # the form says what the address does, and the next search asks for
+        assert page.is_checked("input[name=license][value='cc0-1.0']") == is_filtered
+        assert page.input_value("input[name=max_s]") == ("2.5" if is_filtered else "")
     assert page.input_value("#q") == "a low tone"
     page.go_forward()
     assert count(page) == "6 clips, best first."

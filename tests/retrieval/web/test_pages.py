@@ -471,6 +471,7 @@ def own(run: Path, tmp_path: Path) -> Iterator[tuple[str, Path, Clap]]:
         "source": "mine",
     }
     folder = tmp_path / "own"
+    bare["source_id"] = f"{'a folder/' * 30}creak.wav"
     write_manifest(folder, [write_clip(folder, f"mine-{n}", hertz=300 * n, duration_s=0.5, **bare) for n in (1, 2)])
     build_index(run, folder, tmp_path / "index")
     index = Index.open(tmp_path / "index")
@@ -490,6 +491,10 @@ def test_an_index_without_any_text_is_searched_too(own: tuple[str, Path, Clap]) 
     location = upload(address, (folder / "audio" / "mine-2.flac").read_bytes()).headers["location"]
     assert words(page(address, location), ".clip h3 a")[0] == "mine-2"
     assert not page(address, location).css(".fitting")
+    file = words(found, ".clip .file")[0]
+    assert file.startswith("…")
+    assert file.endswith("a folder/creak.wav")
+    assert len(file) == 120
 
 
 def test_a_manifest_that_changed_is_told_on_every_page(own: tuple[str, Path, Clap]) -> None:
