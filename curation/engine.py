@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 
 from curation.cluster import cluster
 from curation.errors import ConfigError
-from curation.machines import Machines, NoWorkersError, run_singly, this_machine, this_process
+from curation.machines import TRIES_ALONE, Machines, NoWorkersError, run_singly, this_machine, this_process
 from curation.versions import differences, versions
 
 T = TypeVar("T")
@@ -29,7 +29,6 @@ R = TypeVar("R")
 
 _LARGEST_BATCH = 32
 _LOOK_EVERY_S = 5.0
-_TRIES_ALONE = 2
 
 
 class WorkerDied:
@@ -114,7 +113,7 @@ def _run_batches(
 
 
 def _run_alone(machines: Machines, work: Callable[[T], R], task: T) -> R | WorkerDied:
-    for _ in range(_TRIES_ALONE):
+    for _ in range(TRIES_ALONE):
         future = _submit(machines, work, [task])
         while not wait([future], timeout=_LOOK_EVERY_S).done:
             machines.slots()  # says so, and gives up in the end, where no worker is left

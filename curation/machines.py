@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 
 from curation.errors import WavTextError
 
+TRIES_ALONE = 2  # of a task in whose company a process died
 _ASK_EVERY_S = 2.0  # how often a scheduler is asked how many workers it has
 _SAY_NO_WORKERS_S = 3.0
 _NO_WORKERS_S = 300.0
@@ -118,11 +119,14 @@ def _interrupts_after() -> Iterator[None]:
 def run_singly(work: Callable[..., R], calls: Sequence[tuple[T, tuple[Any, ...]]]) -> Iterator[tuple[T, R | None]]:
     """Give for each key what its call returns in a process of this machine with nothing beside it; None if that dies.
 
+    It is tried again before: a process may be killed for what another call has left, or by someone.
+
     Args:
         work: A function of a module.
         calls: Keys, each with the arguments of its call.
     """
     waiting = deque(calls)
+    deaths_of_first = 0
     while waiting:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
@@ -131,9 +135,13 @@ def run_singly(work: Callable[..., R], calls: Sequence[tuple[T, tuple[Any, ...]]
                     with _interrupts_held():
                         future = pool.submit(work, *waiting[0][1])
                     answer = future.result()
+                    deaths_of_first = 0
                     yield waiting.popleft()[0], answer
             except BrokenProcessPool:
-                yield waiting.popleft()[0], None
+                deaths_of_first += 1
+                if deaths_of_first == TRIES_ALONE:
+                    deaths_of_first = 0
+                    yield waiting.popleft()[0], None
 
 
 def _end_with_parent() -> None:

@@ -125,8 +125,7 @@ def test_killed_at_any_moment_it_is_no_export_and_is_made_when_run_again(tmp_pat
             process.kill()
         killed += process.returncode == -signal.SIGKILL
         left = {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()}
-        assert "config.json" not in left or left == whole
-        assert process.returncode == 0 or sorted(left) == before
+        assert left == whole or ("config.json" not in left and sorted(left) == before)
     assert killed >= 5
     assert subprocess.run(words, cwd=ROOT, capture_output=True, check=False).returncode == 0
     assert {file.name: file.read_bytes() for file in out.iterdir()} == whole
