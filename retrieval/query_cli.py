@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from unicodedata import category
 
 import typer
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from retrieval.filters import Filters
     from retrieval.index import Index
     from retrieval.search import Hit, Ranked
+
+_UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"
 
 
 def query(
@@ -163,5 +167,8 @@ def _print_hit(hit: Hit) -> None:
 
 
 def _printable(text: str) -> str:
-    """Return a text without what a terminal would act on: such characters as escapes."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    """Return a text with what a terminal would act on as escapes; joiners are part of words and of emoji."""
+    return "".join(
+        sign.encode("unicode_escape").decode() if category(sign) in _UNPRINTABLE and sign not in _JOINERS else sign
+        for sign in text
+    )

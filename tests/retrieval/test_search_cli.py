@@ -16,8 +16,8 @@ from retrieval.index import Index
 from retrieval.search import embed_sound, search_audio, search_like, search_text, search_vector, texts_for
 from tests.retrieval.conftest import write_clips, write_run
 
-FILE = "cats/a long \x1b[2Jpurr.wav"
-SHOWN_FILE = "cats/a long \\x1b[2Jpurr.wav"
+FILE = "cats/a\xa0long \x1b[2Jpurr می\u200cرود \u202e.wav"
+SHOWN_FILE = "cats/a\xa0long \\x1b[2Jpurr می\u200cرود \\u202e.wav"
 
 
 @pytest.fixture(scope="module")
