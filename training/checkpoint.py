@@ -16,14 +16,15 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from crawler.items import open_whole
 from curation.errors import ConfigError, WavTextError
-from training.models.clap import Clap
-from training.tokenizer import write_tokenizer
+
+if TYPE_CHECKING:
+    from training.models.clap import Clap  # importing it takes a second, which whoever opens an index need not wait
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -105,6 +106,8 @@ def save_model(model: Clap, folder: Path, *, tokenizer: Path | None = None) -> N
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     """Write a tokenizer's files, each whole or not at all; the one that every tokenizer has comes last."""
+    from training.tokenizer import write_tokenizer
+
     with tempfile.TemporaryDirectory() as temporary:
         write_tokenizer(tokenizer, temporary)
         _copy_tokenizer(Path(temporary), folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +75,12 @@ def test_a_file_of_the_user_s_own_is_named_though_its_clip_id_says_it(built: Pat
     clip = replace(Index.open(built).clips([0])[0], clip_id="mine-a.wav", source="mine", source_id="a.wav")
     assert (clip.file, replace(clip, page_url="").file) == ("", "a.wav")
     assert replace(clip, clip_id="mine-a_b-12345678", source_id="a/b.wav").file == "a/b.wav"
+
+
+def test_an_index_opens_without_the_models_libraries() -> None:
+    code = "import sys, retrieval.search; print({'torchvision', 'timm', 'transformers'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n", "they take seconds to import"
 
 
 def test_several_threads_may_ask(built: Path) -> None:
