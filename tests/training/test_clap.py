@@ -159,8 +159,8 @@ def test_a_broken_model_gives_no_embeddings(config, sounds, value):
         broken.text_projection.weight.fill_(value)
     with pytest.raises(BrokenModelError, match="the model is broken: its embedding of sound 0"):
         broken.embed_audio(sounds[:2])
-    with pytest.raises(BrokenModelError, match="the model is broken: its embedding of text 0"):
-        broken.embed_text(TEXTS)
+    with pytest.raises(BrokenModelError, match="the model is broken: its embedding of text"):
+        broken.embed_text(TEXTS)  # of any: a normed vector times one large weight may cancel to about 0
 
 
 @pytest.mark.parametrize(
