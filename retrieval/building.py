@@ -38,6 +38,7 @@ from retrieval.layout import (
     ManifestInfo,
     OtherVersionError,
     clips_file,
+    is_readable,
     make_key,
     model_identity,
     read_info,
@@ -250,7 +251,7 @@ def _free(clip_id: str, sha256: str, seen: dict[str, str]) -> str | None:
 
 
 def _check_audio(clips: pa.Table, read: Sequence[ManifestInfo]) -> None:
-    missing = [path for path in _paths(clips, read) if not (os.access(path, os.R_OK) and path.is_file())]
+    missing = [path for path in _paths(clips, read) if not is_readable(path)]
     if missing:
         raise IndexFolderError(
             f"{len(missing)} of {len(clips)} audio files are missing or cannot be read, the first is {missing[0]}; "

@@ -7,7 +7,6 @@ returned never changes after opening, and may be asked by several threads.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -35,6 +34,7 @@ from retrieval.layout import (
     IndexInfo,
     ManifestInfo,
     clips_file,
+    is_readable,
     model_identity,
     read_info,
     texts_file,
@@ -248,7 +248,7 @@ class Index:
         path = (folder / clip.audio_path).resolve()
         if not path.is_relative_to((folder / "audio").resolve()):
             return None
-        return path if os.access(path, os.R_OK) and path.is_file() else None
+        return path if is_readable(path) else None
 
     def changed(self) -> list[str]:
         """Return a sentence for all that is not as it was when the index was made, or opened; nothing: []."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -127,6 +128,11 @@ def clips_file(folder: Path, key: str) -> Path:
 def texts_file(folder: Path, key: str) -> Path:
     """Return the file of the texts."""
     return folder / f"texts-{key}.parquet"
+
+
+def is_readable(audio: Path) -> bool:
+    """Return whether a clip's audio is a file that is there and may be read."""
+    return os.access(audio, os.R_OK) and audio.is_file()
 
 
 def stale_files(folder: Path, key: str | None) -> list[Path]:

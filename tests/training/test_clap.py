@@ -156,11 +156,11 @@ def test_a_broken_model_gives_no_embeddings(config, sounds, value):
     broken = new_clap(config.model, config.features, captions=TEXTS)
     with torch.no_grad():
         broken.audio_projection.weight.fill_(value)
-        broken.text_projection.weight.fill_(value)
+        broken.text_projection.weight[:, 0] = value  # a column: normed values, summed up, may cancel to about 0
     with pytest.raises(BrokenModelError, match="the model is broken: its embedding of sound 0"):
         broken.embed_audio(sounds[:2])
-    with pytest.raises(BrokenModelError, match="the model is broken: its embedding of text"):
-        broken.embed_text(TEXTS)  # of any: a normed vector times one large weight may cancel to about 0
+    with pytest.raises(BrokenModelError, match="the model is broken: its embedding of text 0"):
+        broken.embed_text(TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_sound_is_resampled_once_from_its_own_rate(config, tmp_path):
     shared = {"sample_rate": 8_000, "n_fft": 512, "hop_length": 160, "n_mels": 32, "f_max": 4_000.0}
     own = {"sample_rate": 32_000, "n_fft": 1024, "hop_length": 640, "n_mels": 32}
     changed = small_config(tmp_path, tmp_path, features=shared, model={"htsat": {"features": own}})
-    torch.manual_seed(0)
+    torch.manual_seed(3)  # weights that hear the detour well: it moves an embedding by 0.002 to 0.02
     model = new_clap(changed.model, changed.features, captions=TEXTS).eval()
     waveform = tone(9_000, 1.1)
     file = write_waveform(tmp_path / "a.wav", waveform, subtype="FLOAT")
@@ -303,7 +303,7 @@ def test_sound_is_resampled_once_from_its_own_rate(config, tmp_path):
     np.testing.assert_allclose(model.embed_audio([waveform], sample_rate=SAMPLE_RATE)[0], expected, atol=1e-6)
     np.testing.assert_allclose(model.embed_audio([file])[0], expected, atol=1e-6)
     detour = resample(cnn14, source_rate=8_000, target_rate=SAMPLE_RATE)
-    assert np.abs(model.embed_audio([detour], sample_rate=SAMPLE_RATE)[0] - expected).max() > 1e-3
+    assert np.abs(model.embed_audio([detour], sample_rate=SAMPLE_RATE)[0] - expected).max() > 0.01
 
 
 @pytest.mark.parametrize("kind", ["linear", "residual", "mlp"])
